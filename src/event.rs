@@ -1,0 +1,161 @@
+//! What happens during a run, as values: the only contract between the work and what a person sees.
+//!
+//! The work sends events and never prints; progress bars, the event log and reports are readers of them. An event says what happened, not how
+//! to show it.
+//!
+//! Read [`Event`] first, then [`Events`], the sender that is handed down.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::plan::TrialId;
+use crate::spec::Name;
+
+/// Something that happened. Durations are seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Event {
+    /// A kernel's build began.
+    BuildStarted {
+        /// The kernel.
+        kernel: Name,
+    },
+    /// A step of a build began.
+    BuildStep {
+        /// The kernel.
+        kernel: Name,
+        /// The step, as shown: `fetching linux-source-6.1`, `applying 3 patches`.
+        step: String,
+    },
+    /// A build went on.
+    BuildProgress {
+        /// The kernel.
+        kernel: Name,
+        /// Objects compiled.
+        objects: u64,
+        /// Objects that the whole build has, as far as is known.
+        expected: Option<u64>,
+    },
+    /// A build ended well.
+    BuildFinished {
+        /// The kernel.
+        kernel: Name,
+        /// It was in the cache.
+        cached: bool,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A build failed.
+    BuildFailed {
+        /// The kernel.
+        kernel: Name,
+        /// Why.
+        error: String,
+    },
+    /// An image's making began or ended.
+    Image {
+        /// The image.
+        image: Name,
+        /// None at the start; at the end how long it took.
+        seconds: Option<f64>,
+        /// It was in the cache.
+        cached: bool,
+    },
+    /// Bytes of a download.
+    Download {
+        /// What is downloaded.
+        what: String,
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes in all, if known.
+        total: Option<u64>,
+    },
+    /// The accelerator was chosen.
+    Accelerator {
+        /// `kvm` or `tcg`.
+        accelerator: String,
+        /// Why.
+        reason: String,
+    },
+    /// A trial began.
+    TrialStarted {
+        /// The trial.
+        trial: TrialId,
+    },
+    /// A trial went into another phase.
+    TrialPhase {
+        /// The trial.
+        trial: TrialId,
+        /// The phase, as shown: `booting`, `running`, `looking`.
+        phase: String,
+    },
+    /// A trial went on.
+    TrialProgress {
+        /// The trial.
+        trial: TrialId,
+        /// Operations per second of the last seconds; none from a reproducer that doesn't count.
+        operations_per_second: Option<f64>,
+        /// Memory-cgroup OOM kills so far.
+        oom_kills: u64,
+        /// Time since the progress clock moved.
+        silent: f64,
+        /// Time since the reproducer started.
+        elapsed: f64,
+        /// How long the reproducer is to run.
+        limit: f64,
+    },
+    /// A trial ended.
+    TrialFinished {
+        /// The trial.
+        trial: TrialId,
+        /// What it showed: `pass`, `hang`, ...
+        observation: String,
+        /// One line about it.
+        detail: String,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// A file of lasting interest was written.
+    Wrote {
+        /// What it is.
+        what: String,
+        /// Where it is.
+        path: PathBuf,
+    },
+}
+
+/// The sending side. Cheap to clone; sending never blocks and never fails (a reader that is gone is not the work's business).
+#[derive(Debug, Clone)]
+pub struct Events(mpsc::UnboundedSender<Event>);
+
+impl Events {
+    /// A sender and its reader.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// A sender whose events nobody reads.
+    #[must_use]
+    pub fn ignored() -> Self {
+        Self::channel().0
+    }
+
+    /// Sends one event.
+    pub fn send(&self, event: Event) {
+        let _ = self.0.send(event);
+    }
+
+    /// Sends a warning.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.send(Event::Warning { message: message.into() });
+    }
+}

@@ -1,0 +1,11 @@
+//! hangproof proves that a kernel patch removes a hang. `ARCHITECTURE.md` is the map; `main` is a thin shell around `cli`.
+
+pub mod build;
+pub mod event;
+pub mod evidence;
+pub mod exit;
+pub mod image;
+pub mod plan;
+pub mod source;
+pub mod spec;
+pub mod store;

@@ -1,0 +1,308 @@
+//! The folders that outlive a run, and the temporary ones that must not.
+//!
+//! The store is `$XDG_CACHE_HOME/hangproof` (or `HANGPROOF_CACHE`). What is in `sources/`, `builds/`, `trees/`, `images/` is named by its content's
+//! key, written under `work/` and renamed when complete, so a folder that is there is whole. Scratch folders hold a lock file that its owner keeps
+//! locked: one whose lock is free was left by a program that was killed, and [`Store::sweep`] removes it together with the processes that still
+//! use it. This file knows nothing of what is stored.
+//!
+//! Read [`Store`] first.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Why the store can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no home directory to put it in.
+    #[error("no folder for the cache: set HANGPROOF_CACHE or HOME")]
+    NoHome,
+    /// An operation on a file failed.
+    #[error("{what} {}: {cause}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        cause: io::Error,
+    },
+}
+
+/// A kind of thing that is kept, as the folder's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Downloaded archives and unpacked source trees.
+    Sources,
+    /// Results of builds: bzImage, vmlinux, System.map, configuration.
+    Builds,
+    /// Built trees that variants are cloned from.
+    Trees,
+    /// Disk images and initramfs archives.
+    Images,
+}
+
+impl Kept {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Sources, Self::Builds, Self::Trees, Self::Images];
+
+    /// The folder's name.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Sources => "sources",
+            Self::Builds => "builds",
+            Self::Trees => "trees",
+            Self::Images => "images",
+        }
+    }
+}
+
+/// The folders of one user.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A lock that ends with the value.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// A temporary folder that is removed with the value, and by the next sweep if the program is killed.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: tempfile::TempDir,
+    _lock: Lock,
+}
+
+impl Scratch {
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// The lock file of a scratch folder.
+const LOCK: &str = ".lock";
+
+/// How scratch folders' names begin; processes are recognised by it too.
+pub const SCRATCH_PREFIX: &str = "hangproof-";
+
+fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
+    move |cause| StoreError::Io { what, path: path.to_owned(), cause }
+}
+
+impl Store {
+    /// Opens the store at its usual place and makes its folders.
+    ///
+    /// # Errors
+    /// When there is no home directory or a folder can't be made.
+    pub fn open() -> Result<Self, StoreError> {
+        let root = match std::env::var_os("HANGPROOF_CACHE") {
+            Some(root) if !root.is_empty() => PathBuf::from(root),
+            _ => {
+                use etcetera::BaseStrategy as _;
+                etcetera::choose_base_strategy().map_err(|_| StoreError::NoHome)?.cache_dir().join("hangproof")
+            }
+        };
+        Self::open_at(&std::path::absolute(&root).map_err(failed("resolve", &root))?)
+    }
+
+    /// Opens the store at a given place and makes its folders.
+    ///
+    /// # Errors
+    /// When a folder can't be made.
+    pub fn open_at(root: &Path) -> Result<Self, StoreError> {
+        for folder in Kept::ALL.map(Kept::folder).into_iter().chain(["work", "locks"]) {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(failed("create", &path))?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the thing of this kind and key is, or would be.
+    #[must_use]
+    pub fn place(&self, kept: Kept, key: &str) -> PathBuf {
+        self.root.join(kept.folder()).join(key)
+    }
+
+    /// The thing of this kind and key, if it is there (then it is whole). Marks it as used for [`Store::sweep`]'s neighbour `gc`.
+    #[must_use]
+    pub fn find(&self, kept: Kept, key: &str) -> Option<PathBuf> {
+        let path = self.place(kept, key);
+        let there = path.exists();
+        if there {
+            let now = rustix::fs::Timestamps {
+                last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+                last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+            };
+            let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &now, rustix::fs::AtFlags::empty());
+        }
+        there.then_some(path)
+    }
+
+    /// A scratch folder on the store's own filesystem, so that what is made in it can be renamed into place.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn work(&self) -> Result<Scratch, StoreError> {
+        scratch_in(&self.root.join("work"))
+    }
+
+    /// Renames a finished file or folder into its place. What another process put there first stays.
+    ///
+    /// # Errors
+    /// When the rename fails.
+    pub fn keep(&self, kept: Kept, key: &str, finished: &Path) -> Result<PathBuf, StoreError> {
+        let place = self.place(kept, key);
+        match fs::rename(finished, &place) {
+            Ok(()) => Ok(place),
+            Err(_) if place.exists() => Ok(place),
+            Err(cause) => Err(StoreError::Io { what: "rename into place", path: place, cause }),
+        }
+    }
+
+    /// Waits for the lock of this name; two processes that want the same build take turns. Blocks the thread.
+    ///
+    /// # Errors
+    /// When the lock file can't be made.
+    pub fn lock(&self, name: &str) -> Result<Lock, StoreError> {
+        let path = self.root.join("locks").join(name);
+        let file = open_lock(&path)?;
+        flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", &path)(e.into()))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Removes scratch folders whose owner is dead, and kills the processes that still use them. Returns what was removed.
+    #[must_use]
+    pub fn sweep(&self) -> Vec<PathBuf> {
+        [self.root.join("work"), trial_folder()].iter().flat_map(|parent| sweep_folder(parent)).collect()
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed("open", path))
+}
+
+fn scratch_in(parent: &Path) -> Result<Scratch, StoreError> {
+    let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(parent).map_err(failed("create a folder in", parent))?;
+    let path = folder.path().join(LOCK);
+    let file = open_lock(&path)?;
+    flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", &path)(e.into()))?;
+    Ok(Scratch { folder, _lock: Lock { _file: file } })
+}
+
+/// Where trials' folders are made: `HANGPROOF_SCRATCH`, else the system's temporary folder. Short, because a unix socket's path has 107 bytes.
+#[must_use]
+pub fn trial_folder() -> PathBuf {
+    std::env::var_os("HANGPROOF_SCRATCH").filter(|s| !s.is_empty()).map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+/// A scratch folder for a trial's sockets, disks and keys.
+///
+/// # Errors
+/// When it can't be made.
+pub fn trial_scratch() -> Result<Scratch, StoreError> {
+    scratch_in(&trial_folder())
+}
+
+fn sweep_folder(parent: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    let stale = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX))
+        .map(|entry| entry.path())
+        .filter(|path| owner_is_dead(path));
+    stale.inspect(|path| remove_stale(path)).collect()
+}
+
+/// A folder's owner is dead when its lock is free. A folder without a lock file is being made or removed right now, or is not ours.
+fn owner_is_dead(folder: &Path) -> bool {
+    let Ok(file) = OpenOptions::new().write(true).open(folder.join(LOCK)) else { return false };
+    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+fn remove_stale(folder: &Path) {
+    for pid in processes_naming(folder) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// The processes of this user whose command line names a path below `folder`.
+fn processes_naming(folder: &Path) -> Vec<Pid> {
+    let needle = format!("{}/", folder.display()).into_bytes();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(needle.len()).any(|w| w == needle)))
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_at(folder.path()).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn sweep_removes_only_what_nobody_holds() {
+        let (_folder, store) = store();
+        let held = store.work().unwrap();
+        let stale = store.root().join("work").join("hangproof-stale");
+        fs::create_dir(&stale).unwrap();
+        fs::write(stale.join(LOCK), "").unwrap();
+        assert_eq!(sweep_folder(&store.root().join("work")), [stale.clone()]);
+        assert!(held.path().exists());
+        assert!(!stale.exists());
+    }
+
+    #[test]
+    fn sweep_kills_a_process_that_uses_a_stale_folder() {
+        let (_folder, store) = store();
+        let stale = store.root().join("work").join("hangproof-stale");
+        fs::create_dir(&stale).unwrap();
+        fs::write(stale.join(LOCK), "").unwrap();
+        let fifo = stale.join("fifo");
+        let mut child =
+            std::process::Command::new("tail").args(["-f", "/dev/null"]).arg(&fifo).stderr(std::process::Stdio::null()).spawn().unwrap();
+        while processes_naming(&stale).is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(sweep_folder(&store.root().join("work")), [stale]);
+        use std::os::unix::process::ExitStatusExt as _;
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn keep_is_atomic_and_first_come() {
+        let (_folder, store) = store();
+        for content in ["first", "second"] {
+            let work = store.work().unwrap();
+            let made = work.path().join("made");
+            fs::create_dir(&made).unwrap();
+            fs::write(made.join("content"), content).unwrap();
+            store.keep(Kept::Builds, "key", &made).unwrap();
+        }
+        let kept = store.find(Kept::Builds, "key").unwrap();
+        assert_eq!(fs::read_to_string(kept.join("content")).unwrap(), "first");
+    }
+}
