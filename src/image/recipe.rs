@@ -114,7 +114,7 @@ fn kitchen(image: &Image, uml_version: &str, script: &str) -> Result<Tree, Image
     Ok(tree)
 }
 
-/// What the small Linux does, as a shell script.
+/// What the small Linux does, as a shell script. All programs by their paths: Debian's busybox prefers its own `mke2fs` to any in `PATH`.
 fn script(image: &Image, uuid: &str) -> String {
     let kib = image.size.0 << 10;
     // `none` first: the list is all that the filesystem has, whatever mke2fs's own defaults are.
@@ -124,22 +124,21 @@ fn script(image: &Image, uuid: &str) -> String {
         Layout::Md => (
             ARRAY,
             format!(
-                "run $B insmod /modules/md-mod.ko\nrun $B insmod /modules/raid1.ko\nrun mdadm --create {ARRAY} --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean \
+                "run $B insmod /modules/md-mod.ko\nrun $B insmod /modules/raid1.ko\nrun /usr/sbin/mdadm --create {ARRAY} --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean \
                 --bitmap=none --homehost=hangproof --name=root --uuid={uuid} --data-offset={DATA_OFFSET_MIB}M --size={kib}K /dev/ubda /dev/ubdb\n"
             ),
-            "run mdadm --stop /dev/md127\n",
+            "run /usr/sbin/mdadm --stop /dev/md127\n",
         ),
     };
     format!(
         "#!/usr/bin/busybox sh\n\
         B=/usr/bin/busybox\n\
-        export PATH=/usr/bin:/usr/sbin\n\
         run() {{ echo \"+ $*\"; \"$@\" </dev/null || {{ echo \"{FAILED}: $*\"; $B poweroff -f; $B sleep 60; }}; }}\n\
+        $B mount -t devtmpfs dev /dev\n\
         run $B mount -t proc proc /proc\n\
         run $B mount -t sysfs sys /sys\n\
-        $B mount -t devtmpfs dev /dev\n\
         {start}\
-        run mke2fs -q -F -t ext4 -b 4096 -I 256 -m 0 -O {features} -U {uuid} -L hangproof \
+        run /usr/sbin/mke2fs -q -F -t ext4 -b 4096 -I 256 -m 0 -O {features} -U {uuid} -L hangproof \
         -E lazy_itable_init=0,lazy_journal_init=0,nodiscard,hash_seed={uuid} {device} {kib}k\n\
         run $B mount -t ext4 {device} /target\n\
         run $B tar -x -f /dev/ubd{last} -C /target\n\

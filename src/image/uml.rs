@@ -96,6 +96,7 @@ fn arguments(prepared: &Prepared, folder: &Path) -> Vec<String> {
         "con0=null,fd:1".to_owned(),
         "con=null".to_owned(),
         "ssl=null".to_owned(),
+        "loglevel=4".to_owned(),
         "panic=-1".to_owned(),
         "noreboot".to_owned(),
     ];
