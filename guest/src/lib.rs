@@ -14,10 +14,11 @@ pub const PORT: &str = "hangproof.agent.0";
 /// Where the host puts the [`Assignment`] in the initramfs.
 pub const ASSIGNMENT: &str = "/hangproof/assignment.json";
 
-/// Folder of the initramfs whose content the agent copies into the root filesystem's [`PAYLOAD_TARGET`] before the ssh server starts.
+/// Folder of the initramfs that the agent lays over the root filesystem before the ssh server starts: `/hangproof/payload/usr/bin/x` becomes
+/// `/usr/bin/x`, with its mode.
 pub const PAYLOAD: &str = "/hangproof/payload";
 
-/// Folder of the root filesystem that receives the [`PAYLOAD`].
+/// Folder of the root filesystem for what has no place of its own there: the reproducer and its files.
 pub const PAYLOAD_TARGET: &str = "/opt/hangproof";
 
 /// Time between two heartbeats in milliseconds.
