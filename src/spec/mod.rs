@@ -6,12 +6,25 @@
 //!
 //! Read [`Definitions`] first.
 
+mod image;
+mod kernel;
+mod load;
+mod marks;
+mod pipeline;
+mod problem;
+mod raw;
+mod sheet;
+mod words;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use load::{NoRoot, load};
+pub use problem::{Problem, Problems};
 
 /// Everything that the definition folders hold.
 #[derive(Debug, Clone, Default)]
