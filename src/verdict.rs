@@ -132,7 +132,11 @@ mod tests {
     #[test]
     fn verdicts() {
         let check = |[pass, hang, crash, boot_failure, invalid]: [u64; 5], expected| {
-            assert_eq!(weigh(Counts { pass, hang, crash, boot_failure, invalid }), expected, "{pass} {hang} {crash} {boot_failure} {invalid}");
+            assert_eq!(
+                weigh(Counts { pass, hang, crash, boot_failure, invalid }),
+                expected,
+                "{pass} {hang} {crash} {boot_failure} {invalid}"
+            );
         };
         check([3, 0, 0, 0, 0], Verdict::Pass);
         check([2, 1, 0, 0, 0], Verdict::Hang);

@@ -252,9 +252,7 @@ fn fatal_line(evidence: &Evidence, digest: &Digest, fatal: &Fatal, booted: bool)
     let (title, at) = (fatal.title.clone(), fatal.at);
     match (booted, fatal.kind) {
         (false, _) => Observation::BootFailure { reason: title, at },
-        (true, Kind::HangPanic) => {
-            Observation::Hang(hang(evidence, digest, progress(evidence, at).last, at, Witness::Panic { title }))
-        }
+        (true, Kind::HangPanic) => Observation::Hang(hang(evidence, digest, progress(evidence, at).last, at, Witness::Panic { title })),
         (true, _) => Observation::Crash { title, at },
     }
 }

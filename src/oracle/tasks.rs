@@ -43,11 +43,13 @@ impl Task {
 static TODAY: LazyLock<Regex> = LazyLock::new(|| compiled(r"^task:(.*?)\s+state:(\S)\s.*?\bpid:\s*(\d+)"));
 
 /// EL7: `%-15.15s %c %016lx %5lu %5d %6d 0x%08lx`: name, state, address or the words "running task", free stack, pid, parent, flags.
-static EL7: LazyLock<Regex> =
-    LazyLock::new(|| compiled(r"^(\S.{0,14}?)\s+([RSDTtXZPKWxIN])\s+(?:[0-9a-f]{16}|running task)\s+\d+\s+(\d+)\s+\d+\s+0x[0-9a-f]{8}\s*$"));
+static EL7: LazyLock<Regex> = LazyLock::new(|| {
+    compiled(r"^(\S.{0,14}?)\s+([RSDTtXZPKWxIN])\s+(?:[0-9a-f]{16}|running task)\s+\d+\s+(\d+)\s+\d+\s+0x[0-9a-f]{8}\s*$")
+});
 
 /// sysrq `l`: `CPU: 1 PID: 345 Comm: ext4-oom Not tainted 6.1`.
-static ON_CPU: LazyLock<Regex> = LazyLock::new(|| compiled(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted:|Kdump:)"));
+static ON_CPU: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"^CPU: \d+ (?:UID: \d+ )?PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted:|Kdump:)"));
 
 /// `[<address>] ? name.isra.0+0x1/0x2`, with or without the address, the question mark and the suffix.
 static FRAME: LazyLock<Regex> =

@@ -21,8 +21,16 @@ const COMMIT: &str = "jbd2_journal_commit_transaction";
 const WAITS_FOR_COMMIT: &[&str] = &["jbd2_log_wait_commit", "wait_transaction_locked"];
 
 /// Where a buffer's page is asked for, again and again: 3.10 has `grow_dev_page` and `free_more_memory`, later kernels inline them.
-const RETRIES: &[&str] =
-    &["free_more_memory", "grow_dev_page", "grow_buffers", "__getblk_slow", "__getblk", "__getblk_gfp", "bdev_getblk", "alloc_page_buffers"];
+const RETRIES: &[&str] = &[
+    "free_more_memory",
+    "grow_dev_page",
+    "grow_buffers",
+    "__getblk_slow",
+    "__getblk",
+    "__getblk_gfp",
+    "bdev_getblk",
+    "alloc_page_buffers",
+];
 
 /// Prefixes of the functions below which a handle is held.
 const HOLDS_HANDLE: &[&str] = &["ext4_", "__ext4_", "jbd2_journal_get_"];
