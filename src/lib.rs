@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod exit;
 pub mod image;
 pub mod plan;
+pub mod report;
 pub mod source;
 pub mod spec;
 pub mod store;
