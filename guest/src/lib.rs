@@ -14,10 +14,11 @@ pub const PORT: &str = "hangproof.agent.0";
 /// Where the host puts the [`Assignment`] in the initramfs.
 pub const ASSIGNMENT: &str = "/hangproof/assignment.json";
 
-/// Folder of the initramfs whose content the agent copies into the root filesystem's [`PAYLOAD_TARGET`] before the ssh server starts.
+/// Folder of the initramfs that the agent lays over the root filesystem before the ssh server starts: `/hangproof/payload/usr/bin/x` becomes
+/// `/usr/bin/x`, with its mode.
 pub const PAYLOAD: &str = "/hangproof/payload";
 
-/// Folder of the root filesystem that receives the [`PAYLOAD`].
+/// Folder of the root filesystem for what has no place of its own there: the reproducer and its files.
 pub const PAYLOAD_TARGET: &str = "/opt/hangproof";
 
 /// Time between two heartbeats in milliseconds.
@@ -190,6 +191,21 @@ pub struct Look {
     pub log: String,
     /// Tasks with a pending SIGKILL: they were told to die and have not.
     pub dying: Vec<Dying>,
+    /// Stacks of tasks that run or are ready to. The kernel's own task list can't show them: it unwinds from where a task last slept.
+    pub running: Vec<Running>,
+}
+
+/// A task that runs or is ready to, and its stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Thread identifier.
+    pub tid: u32,
+    /// Thread group.
+    pub tgid: u32,
+    /// Name of the task.
+    pub comm: String,
+    /// `/proc/PID/task/TID/stack`: the deepest of some samples.
+    pub stack: String,
 }
 
 /// A task that was told to die and has not.
