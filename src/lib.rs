@@ -8,6 +8,7 @@ pub mod guest;
 pub mod image;
 pub mod oracle;
 pub mod plan;
+pub mod report;
 pub mod source;
 pub mod spec;
 pub mod stats;

@@ -63,7 +63,7 @@ pub(super) fn check(raw: raw::Image, marks: &Node, sheet: &mut Sheet, name: Opti
     let description = sheet.description(description, marks);
     let layout = sheet.required(layout, marks, "layout");
     let size = sheet.required(written, marks, "size");
-    let size = size.and_then(|text| sheet.value(filesystem_size(&text), marks.at("size").place));
+    let size = size.and_then(|raw::Word(text)| sheet.value(filesystem_size(&text), marks.at("size").place));
     let features = sheet.required(features, marks, "features");
     let features = sheet.each_once(features, marks, "features", feature);
     let programs = sheet.each_once(programs, marks, "programs", absolute);

@@ -47,7 +47,8 @@ pub(super) fn check(
     let raw::Kernel { name: _, description, extends, source, toolchain, configuration, compatibility, patches, boot_arguments } = raw;
     let folders = Folders { kernels: root.join("kernels"), patches: root.join("patches") };
     let description = sheet.description(description, marks);
-    let is_variant = extends.is_some();
+    // A wrong or misspelled `extends` has its report; the file is read as the variant that it means to be.
+    let is_variant = extends.is_some() || marks.excuses("extends");
     let settings = marks.at("configuration");
     if is_variant {
         refuse_inherited(sheet, marks, [("source", source.is_some()), ("toolchain", toolchain.is_some())]);
@@ -67,6 +68,7 @@ pub(super) fn check(
             }
             Name::new(&base).ok().map(|base| Origin::Extends { base, place })
         }
+        None if is_variant => None,
         None => own(sheet, marks, source, toolchain, base, &folders),
     };
     Some(Draft { name: name?, description: description?, origin: origin?, fragments, compatibility, patches, boot_arguments })
@@ -87,11 +89,14 @@ fn refuse_inherited<const N: usize>(sheet: &mut Sheet, parent: &Node, keys: [(&s
 fn patches_of(sheet: &mut Sheet, patches: Option<Vec<String>>, marks: &Node, folder: &Path) -> Vec<(PathBuf, Place)> {
     let list = marks.at("patches");
     let items = patches.unwrap_or_default().into_iter().enumerate();
-    let mut checked: Vec<(PathBuf, Place)> = Vec::new();
+    let (mut checked, mut seen) = (Vec::new(), BTreeSet::new());
     for (index, item) in items {
+        if sheet.is_full() {
+            break;
+        }
         let place = list.item(index).place;
         let Some(path) = sheet.value(file_below(folder, "patches", &item), place) else { continue };
-        if checked.iter().any(|(earlier, _)| *earlier == path) {
+        if !seen.insert(path.clone()) {
             sheet.say(place, format!("`{item}` is listed twice"), "keep one of the two");
         }
         checked.push((path, place));
@@ -107,13 +112,9 @@ fn own(
     base: Option<raw::ConfigurationBase>,
     folders: &Folders,
 ) -> Option<Origin> {
-    let source = match (source, marks.excuses("extends")) {
-        (None, false) => {
-            sheet.say(marks.key("source"), "a kernel needs `source` or `extends`", "add one of the two");
-            None
-        }
-        (source, _) => source,
-    };
+    if source.is_none() && !marks.excuses("source") {
+        sheet.say(marks.key("source"), "a kernel needs `source` or `extends`", "add one of the two");
+    }
     let source = source.and_then(|source| source_of(sheet, source, marks.at("source")));
     let toolchain =
         sheet.required(toolchain, marks, "toolchain").and_then(|toolchain| toolchain_of(sheet, toolchain, marks.at("toolchain")));
@@ -161,7 +162,7 @@ fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Sou
             Some(Source::Directory { path: sheet.value(absolute(&path), marks.at("path").place)? })
         }
         raw::Source { .. } if marks.lost.is_empty() => {
-            sheet.say(marks.place, "a source is exactly one of `debian`, `tarball`, `git` and `directory`", "keep one of them");
+            sheet.say(marks.place, "a source is exactly one of `debian`, `tarball`, `git` and `directory`", "write one of them");
             None
         }
         raw::Source { .. } => None,
@@ -180,7 +181,7 @@ fn tarball_of(sheet: &mut Sheet, tarball: raw::Tarball, marks: &Node) -> Option<
         }
         _ => {
             if marks.lost.is_empty() {
-                sheet.say(marks.place, "a tarball is exactly one of `path` and `url`", "keep one of the two");
+                sheet.say(marks.place, "a tarball is exactly one of `path` and `url`", "write one of the two");
             }
             None
         }

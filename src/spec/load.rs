@@ -175,46 +175,65 @@ impl Named for raw::Pipeline {
 
 /// Parses files of one kind. A file that can't be parsed still makes its name known: those that refer to it aren't wrong.
 fn read_all<T: Named>(root: &Path, files: Vec<(String, PathBuf)>, what: &str, sheets: &mut Vec<Sheet>) -> Kind<T> {
-    let mut read = Vec::new();
     let mut known: BTreeSet<String> = files.iter().map(|(name, _)| name.clone()).collect();
-    let mut owners: BTreeMap<Name, PathBuf> = BTreeMap::new();
+    let mut read = Vec::new();
+    let mut claims = Vec::new();
     for (wanted, path) in files {
         let mut sheet = Sheet::open(root, path);
-        if sheet.is_readable() {
-            match raw::parse::<T>(&sheet.text) {
-                Err(findings) => sheet.extend(findings),
-                Ok(raw::Parsed { mut raw, marks, findings }) => {
-                    sheet.extend(findings);
-                    let name = sheet.required(raw.name(), &marks, "name");
-                    let name = name.and_then(|name| name_of(&name, &wanted, what, marks.at("name").place, &mut sheet, &mut owners));
-                    known.extend(name.iter().map(Name::to_string));
-                    read.push(Read { name, raw, marks, sheet: sheets.len() });
+        match raw::parse::<T>(&sheet.text) {
+            _ if !sheet.is_readable() => {}
+            Err(findings) => sheet.extend(findings),
+            Ok(raw::Parsed { mut raw, marks, findings }) => {
+                sheet.extend(findings);
+                if let Some(text) = sheet.required(raw.name(), &marks, "name") {
+                    claims.push(Claim { text, wanted, place: marks.at("name").place, read: read.len(), sheet: sheets.len() });
                 }
+                read.push(Read { name: None, raw, marks, sheet: sheets.len() });
             }
         }
         sheets.push(sheet);
     }
+    // The file that is called after the name has the first claim on it, wherever it comes in the alphabet.
+    claims.sort_by_key(|claim| claim.text != claim.wanted);
+    let mut owners = BTreeMap::new();
+    for claim in &claims {
+        let (Some(sheet), Some(read)) = (sheets.get_mut(claim.sheet), read.get_mut(claim.read)) else { continue };
+        read.name = name_of(claim, what, sheet, &mut owners);
+        known.extend(read.name.iter().map(Name::to_string));
+    }
     Kind { read, known }
 }
 
+/// A file's claim on a name.
+struct Claim {
+    text: String,
+    /// What the file's or folder's name says.
+    wanted: String,
+    place: Place,
+    read: usize,
+    sheet: usize,
+}
+
 /// Checks a name: its form, that no other file has it, that the file is called after it.
-fn name_of(text: &str, wanted: &str, what: &str, place: Place, sheet: &mut Sheet, owners: &mut BTreeMap<Name, PathBuf>) -> Option<Name> {
+fn name_of(claim: &Claim, what: &str, sheet: &mut Sheet, owners: &mut BTreeMap<Name, PathBuf>) -> Option<Name> {
+    let Claim { text, wanted, place, .. } = claim;
     let Ok(name) = Name::new(text) else {
-        sheet.say(place, format!("{text:?} is not a name"), "use up to 64 of a-z, 0-9, `.`, `_` and `-`, and begin with a letter or digit");
+        sheet.say(
+            *place,
+            format!("{text:?} is not a name"),
+            "use up to 64 of a-z, 0-9, `.`, `_` and `-`, and begin with a letter or digit",
+        );
         return None;
     };
     if let Some(owner) = owners.get(&name) {
-        sheet.say(
-            place,
-            format!("the {what} `{name}` is defined in {} already", owner.display()),
-            "rename it or remove one of the two files",
-        );
+        let remedy = "rename it or remove one of the two files";
+        sheet.say(*place, format!("the {what} `{name}` is defined in {} already", owner.display()), remedy);
         return None;
     }
     owners.insert(name.clone(), sheet.shown.clone());
     if text != wanted {
         let remedy = format!("write `name: {wanted}`, or rename the file or folder");
-        sheet.say(place, format!("the {what} is called `{name}`, but its place says `{wanted}`"), remedy);
+        sheet.say(*place, format!("the {what} is called `{name}`, but its place says `{wanted}`"), remedy);
     }
     Some(name)
 }

@@ -10,6 +10,7 @@ mod image;
 mod kernel;
 mod load;
 mod marks;
+mod overrides;
 mod pipeline;
 mod problem;
 mod raw;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{NoRoot, load};
+pub use overrides::OverrideError;
 pub use problem::{Problem, Problems};
 
 /// Everything that the definition folders hold.
@@ -344,7 +346,7 @@ pub struct Trigger {
 }
 
 impl Definitions {
-    /// The kernels that extend `name`, directly or not.
+    /// Whether a kernel extends `name`.
     #[must_use]
     pub fn is_base(&self, name: &Name) -> bool {
         self.kernels.values().any(|kernel| kernel.base.as_ref() == Some(name))

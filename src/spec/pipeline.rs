@@ -100,7 +100,7 @@ fn machine_of(sheet: &mut Sheet, machine: raw::Machine, marks: &Node) -> Option<
             if fine { Ok(cpus) } else { wrong(format!("a machine of {cpus} CPUs is impossible"), format!("write 1 to {MOST_CPUS}")) };
         sheet.value(checked, marks.at("cpus").place)
     });
-    let memory = memory.and_then(|text| {
+    let memory = memory.and_then(|raw::Word(text)| {
         let checked = size(&text).and_then(|size| match size {
             size if size < LEAST_MEMORY => wrong(format!("a machine with {text} doesn't boot"), "write 256 MiB or more"),
             size if size > MOST_MEMORY => wrong(format!("a machine with {text} is impossible"), "write 1 TiB or less"),
@@ -120,7 +120,7 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
         (None, Some(file)) => sheet.value(file_below(&folder, &shown, &file), marks.at("file").place).map(Program::File),
         _ if marks.lost.is_empty() => {
             let message = "a reproducer is exactly one of `c` (a C source) and `file` (a script or static program)";
-            sheet.say(marks.place, message, "keep one of the two");
+            sheet.say(marks.place, message, "write one of the two");
             None
         }
         _ => None,
@@ -136,8 +136,8 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
 }
 
 fn limits_of(sheet: &mut Sheet, limits: raw::Limits, marks: &Node) -> Option<Limits> {
-    let mut time = |text: Option<String>, key: &str| -> Option<Duration> {
-        let text = sheet.required(text, marks, key)?;
+    let mut time = |text: Option<raw::Word>, key: &str| -> Option<Duration> {
+        let raw::Word(text) = sheet.required(text, marks, key)?;
         sheet.value(words::duration(&text), marks.at(key).place)
     };
     let (duration, boot) = (time(limits.duration, "duration"), time(limits.boot, "boot"));

@@ -1,7 +1,7 @@
 //! What is wrong with the definitions: every problem with its file, line, column and remedy.
 //!
-//! A problem is shown in two ways: as one plain line (`Display`, for scripts and logs) and as a miette diagnostic that underlines the place (for a
-//! person). This file decides nothing and reads no file; nothing here prints.
+//! A problem is shown in two ways: as one plain line (`Display`, for scripts and logs), and with the place underlined
+//! ([`Problems::underlined`], for a person). This file decides nothing and reads no file; nothing here prints.
 //!
 //! Read [`Problem`] first.
 
@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 
 /// All problems of a folder of definitions, ordered by file, line and column. Never empty.
 #[derive(Debug, Clone)]
@@ -51,18 +51,51 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-impl Diagnostic for Problem {
+/// A problem as miette shows it: the place comes from the label and the remedy from the help, so that neither is in the text.
+#[derive(Debug)]
+struct Underlined<'a>(&'a Problem);
+
+impl fmt::Display for Underlined<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { file, message, source, .. } = self.0;
+        match source {
+            Some(_) => f.write_str(message),
+            None => write!(f, "{}: {message}", file.display()),
+        }
+    }
+}
+
+impl std::error::Error for Underlined<'_> {}
+
+impl Diagnostic for Underlined<'_> {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(&self.remedy))
+        Some(Box::new(&self.0.remedy))
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.as_ref().map(|(text, _)| &**text as &dyn SourceCode)
+        self.0.source.as_ref().map(|(text, _)| &**text as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let (_, span) = self.source.as_ref()?;
-        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".to_owned()), *span))))
+        let (_, span) = self.0.source.as_ref()?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, *span))))
+    }
+}
+
+impl Problems {
+    /// Every problem with its line and the place underlined.
+    #[must_use]
+    pub fn underlined(&self, theme: GraphicalTheme) -> String {
+        let handler = GraphicalReportHandler::new_themed(theme);
+        let mut text = String::new();
+        for problem in &self.0 {
+            if handler.render_report(&mut text, &Underlined(problem)).is_err() {
+                // A label outside the text would do that; the plain line still says everything.
+                text.push_str(&problem.to_string());
+            }
+            text.push('\n');
+        }
+        text
     }
 }
 
@@ -83,18 +116,23 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
-    match known.iter().min_by_key(|candidate| strsim::osa_distance(word, candidate)) {
-        Some(candidate) if is_near(word, candidate) => format!("did you mean `{candidate}`?"),
-        Some(_) => format!("there is {}", quoted(&known)),
-        None => "there is none to choose from".to_owned(),
+    match (nearest_word(word, &known), known.as_slice()) {
+        (Some(candidate), _) => format!("did you mean `{candidate}`?"),
+        (None, []) => "there is none to choose from".to_owned(),
+        (None, [only]) => format!("there is `{only}`"),
+        (None, several) => format!("there are {}", quoted(several)),
     }
 }
 
-/// `word` may be a misspelling of `candidate`: a third of it differs at most. `kernals` is near `kernels`, and `x` is near nothing.
+/// The one of `known` that `word` may be a misspelling of.
+pub(super) fn nearest_word<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = known.iter().copied().filter(|candidate| is_near(word, candidate));
+    near.min_by_key(|candidate| strsim::osa_distance(word, candidate))
+}
+
+/// `word` may be a misspelling of `candidate`: a third of it differs at most. `kernals` is near `kernels`, and `v3` is near nothing.
 pub(super) fn is_near(word: &str, candidate: &str) -> bool {
-    let length = word.chars().count();
-    let distance = strsim::osa_distance(word, candidate);
-    distance <= length.div_ceil(3) && distance < length
+    strsim::osa_distance(word, candidate) <= word.chars().count() / 3
 }
 
 fn quoted(words: &[&str]) -> String {

@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
 
-use super::marks::{self, Finding, Node, Place, Shape, Step, Unreadable};
+use super::marks::{self, Finding, MOST_FINDINGS, Node, Place, Shape, Step, Unreadable};
 use super::problem::nearest;
 use super::{CgroupChoice, Expected, Layout};
 
@@ -111,7 +111,7 @@ pub(super) struct Image {
     pub name: Option<String>,
     pub description: Option<String>,
     pub layout: Option<Layout>,
-    pub size: Option<String>,
+    pub size: Option<Word>,
     pub features: Option<Vec<String>>,
     pub programs: Option<Vec<String>>,
 }
@@ -146,7 +146,7 @@ pub(super) struct Arm {
 #[serde(deny_unknown_fields, expecting = "a map of `cpus` and `memory`")]
 pub(super) struct Machine {
     pub cpus: Option<u32>,
-    pub memory: Option<String>,
+    pub memory: Option<Word>,
 }
 
 /// `reproducer:`; either `c` or `file`.
@@ -163,10 +163,10 @@ pub(super) struct Reproducer {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a map of `duration`, `boot`, `stall` and `silence`")]
 pub(super) struct Limits {
-    pub duration: Option<String>,
-    pub boot: Option<String>,
-    pub stall: Option<String>,
-    pub silence: Option<String>,
+    pub duration: Option<Word>,
+    pub boot: Option<Word>,
+    pub stall: Option<Word>,
+    pub silence: Option<Word>,
 }
 
 /// `trigger:`.
@@ -201,8 +201,10 @@ impl<'de> Deserialize<'de> for Parameters {
     }
 }
 
-/// A parameter's value: a string or a whole number. Not a fraction, whose text (`0.10`) serde_yaml doesn't keep.
-struct Word(String);
+/// A string or a whole number, as it is written. Not a fraction, whose text (`0.10`) serde_yaml doesn't keep. Sizes and durations are words so that
+/// one without a unit is told about units, and not about quotes.
+#[derive(Debug)]
+pub(super) struct Word(pub String);
 
 impl<'de> Deserialize<'de> for Word {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -233,9 +235,6 @@ pub(super) struct Parsed<T> {
     pub marks: Node,
     pub findings: Vec<Finding>,
 }
-
-/// Most problems of one file that are reported; the remaining ones show after these are mended.
-const MOST_FINDINGS: usize = 100;
 
 /// Reads a file's text.
 ///
@@ -285,7 +284,8 @@ fn syntax(text: &str) -> Option<Finding> {
     // The place is reported apart from the message; serde_yaml puts it into the message as well.
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    Some(finding(place, format!("malformed YAML: {message}"), marks::SYNTAX_REMEDY))
+    let remedy = if message.contains("anchor") { "write the value out: an alias is not accepted" } else { marks::SYNTAX_REMEDY };
+    Some(finding(place, format!("malformed YAML: {message}"), remedy))
 }
 
 fn steps(path: &Path) -> Vec<Step> {
@@ -347,6 +347,9 @@ fn plain(words: &str) -> String {
         "u32" | "u64" => return "a whole number".to_owned(),
         "sequence" | "a sequence" => return "a list".to_owned(),
         "map" => return "a map".to_owned(),
+        // serde_yaml's own words for an enum.
+        "a Value::Tagged enum" => return "a word".to_owned(),
+        "string or singleton map" | "map with a single key" | "enum ConfigurationBase" => return "a word, or a map of one key".to_owned(),
         "unit value" => return "nothing".to_owned(),
         _ => {}
     }

@@ -5,6 +5,7 @@
 //!
 //! Read [`Sheet`] first.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,13 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::marks::{Finding, Node, Place};
+use super::marks::{Finding, MOST_FINDINGS, Node, Place};
 use super::problem::Problem;
 use super::words::{self, Wrong};
 
-/// Largest definition file: a thousand times what one needs.
-const LARGEST: u64 = 1024 * 1024;
+/// Largest definition file: fifty times what one needs. Parts of a YAML parser take time that grows with the square of the size; at this size
+/// the worst texts of `tests/definitions.rs` take a second in a debug build.
+const LARGEST: u64 = 64 * 1024;
 
 /// A file and what was found wrong with it.
 #[derive(Debug)]
@@ -48,9 +50,16 @@ impl Sheet {
         self.unreadable.is_none()
     }
 
+    /// There is enough to mend before anything more is worth a look.
+    pub fn is_full(&self) -> bool {
+        self.findings.len() >= MOST_FINDINGS
+    }
+
     /// Notes something wrong.
     pub fn say(&mut self, place: Place, message: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding { place, message: message.into(), remedy: remedy.into() });
+        if !self.is_full() {
+            self.findings.push(Finding { place, message: message.into(), remedy: remedy.into() });
+        }
     }
 
     /// Notes everything that reading the YAML found.
@@ -74,8 +83,14 @@ impl Sheet {
     /// Checks every item of the list at `key`.
     pub fn each<T>(&mut self, items: Option<Vec<String>>, marks: &Node, key: &str, check: impl Fn(&str) -> Result<T, Wrong>) -> Vec<T> {
         let list = marks.at(key);
-        let items = items.unwrap_or_default().into_iter().enumerate();
-        items.filter_map(|(index, item)| self.value(check(&item), list.item(index).place)).collect()
+        let mut checked = Vec::new();
+        for (index, item) in items.unwrap_or_default().into_iter().enumerate() {
+            if self.is_full() {
+                break;
+            }
+            checked.extend(self.value(check(&item), list.item(index).place));
+        }
+        checked
     }
 
     /// As [`Sheet::each`], for a list in which nothing may be twice.
@@ -86,9 +101,9 @@ impl Sheet {
         key: &str,
         check: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Vec<T> {
-        let words = items.as_deref().unwrap_or_default();
-        for (index, item) in words.iter().enumerate() {
-            if words.iter().take(index).any(|earlier| earlier == item) {
+        let mut seen = BTreeSet::new();
+        for (index, item) in items.iter().flatten().enumerate() {
+            if !seen.insert(item) {
                 self.say(marks.at(key).item(index).place, format!("`{item}` is listed twice"), "keep one of the two");
             }
         }
@@ -114,12 +129,17 @@ impl Sheet {
             file: shown.clone(),
             line: place.line,
             column: place.column,
-            message,
-            remedy,
+            message: visible(&message),
+            remedy: visible(&remedy),
             source: Some((Arc::clone(&source), (place.offset, place.length).into())),
         };
         findings.into_iter().map(problem).collect()
     }
+}
+
+/// Escapes what would move a terminal's cursor: keys and names come from a file that may be anybody's.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 fn read(path: &Path) -> Result<String, Wrong> {
@@ -133,7 +153,9 @@ fn read(path: &Path) -> Result<String, Wrong> {
     let file = File::open(path).map_err(unreadable)?;
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST {
-        return words::wrong("is larger than 1 MiB", "a definition is a page of text");
+        return words::wrong("is larger than 64 KiB", "a definition is a page of text");
     }
-    String::from_utf8(bytes).or_else(|_| words::wrong("is not UTF-8", "save it as UTF-8"))
+    let text = String::from_utf8(bytes).or_else(|_| words::wrong("is not UTF-8", "save it as UTF-8"))?;
+    // libyaml takes a byte order mark for a document of its own.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

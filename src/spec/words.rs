@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::MemMib;
+use super::problem::nearest_word;
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,29 +85,33 @@ pub(super) fn boot_argument(text: &str) -> Result<String, Wrong> {
 
 /// A file below `folder` (whose shown name is `shown`), which exists.
 pub(super) fn file_below(folder: &Path, shown: &str, text: &str) -> Result<PathBuf, Wrong> {
-    let path = folder.join(inside(text, shown)?);
+    let path = folder.join(inside(text, &format!("`{shown}/`"))?);
     if path.is_file() {
         return Ok(path);
     }
     let message = format!("no file `{shown}/{text}`");
-    let parent = path.parent().unwrap_or(folder);
-    let wanted = path.extension();
-    let siblings = std::fs::read_dir(parent).into_iter().flatten().flatten();
-    let siblings = siblings.map(|entry| entry.path()).filter(|path| path.extension() == wanted && path.is_file());
-    let below = |path: PathBuf| path.strip_prefix(folder).ok().and_then(Path::to_str).map(str::to_owned);
-    let siblings: Vec<String> = siblings.filter_map(below).collect();
-    match super::problem::nearest(text, siblings.iter().map(String::as_str)) {
-        remedy if siblings.is_empty() || !remedy.starts_with("did") => wrong(message, "add the file or correct its name"),
-        remedy => wrong(message, remedy),
-    }
+    let remedy =
+        sibling(folder, &path).map_or_else(|| "add the file or correct its name".to_owned(), |name| format!("did you mean `{name}`?"));
+    wrong(message, remedy)
 }
 
-/// A path that stays below the folder that it is relative to.
-pub(super) fn inside(text: &str, shown: &str) -> Result<PathBuf, Wrong> {
+/// The file of nearly the same name and the same extension, relative to `folder`.
+fn sibling(folder: &Path, path: &Path) -> Option<String> {
+    let files = std::fs::read_dir(path.parent()?).ok()?.flatten().map(|entry| entry.path());
+    let siblings: Vec<PathBuf> = files.filter(|file| file.extension() == path.extension() && file.is_file()).collect();
+    // Without the extension, which would make all of them alike.
+    let stems: Vec<&str> = siblings.iter().filter_map(|file| file.file_stem()?.to_str()).collect();
+    let stem = nearest_word(path.file_stem()?.to_str()?, &stems)?;
+    let file = siblings.iter().find(|file| file.file_stem().is_some_and(|name| name == stem))?;
+    file.strip_prefix(folder).ok()?.to_str().map(str::to_owned)
+}
+
+/// A path that stays below the folder that it is relative to, which is shown as `folder`.
+pub(super) fn inside(text: &str, folder: &str) -> Result<PathBuf, Wrong> {
     let path = Path::new(text);
     let stays = path.components().all(|component| matches!(component, Component::Normal(_)));
     if text.is_empty() || !stays || text.chars().any(char::is_control) {
-        return wrong(format!("the path {text:?} leaves `{shown}/`"), format!("write a path relative to `{shown}/`, without `..`"));
+        return wrong(format!("{text:?} is no path inside {folder}"), format!("write a path relative to {folder}, without `.` and `..`"));
     }
     Ok(path.to_owned())
 }

@@ -1,0 +1,3 @@
+//! What a person reads: tables and texts, as strings that `cli` prints.
+
+pub mod list;
