@@ -10,7 +10,18 @@ use hangproof::spec::{Image, Layout, MemMib, Name};
 use hangproof::store::{Kept, Store};
 
 fn definition(layout: Layout) -> Image {
-    let features = ["has_journal", "ext_attr", "resize_inode", "dir_index", "filetype", "extent", "flex_bg", "sparse_super", "large_file", "huge_file"];
+    let features = [
+        "has_journal",
+        "ext_attr",
+        "resize_inode",
+        "dir_index",
+        "filetype",
+        "extent",
+        "flex_bg",
+        "sparse_super",
+        "large_file",
+        "huge_file",
+    ];
     Image {
         name: Name::new(if layout == Layout::Md { "md" } else { "plain" }).unwrap(),
         description: String::new(),

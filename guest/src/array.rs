@@ -67,5 +67,12 @@ pub fn described(root: &Root) -> Option<String> {
     let Root::Md { array, .. } = root else { return None };
     let folder = Path::new("/sys/block").join(array.strip_prefix("/dev/")?).join("md");
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default().trim().to_owned();
-    Some(format!("{} {} of {} disks, {} missing, metadata {}", read("level"), read("array_state"), read("raid_disks"), read("degraded"), read("metadata_version")))
+    Some(format!(
+        "{} {} of {} disks, {} missing, metadata {}",
+        read("level"),
+        read("array_state"),
+        read("raid_disks"),
+        read("degraded"),
+        read("metadata_version")
+    ))
 }

@@ -88,7 +88,13 @@ pub fn counters(hierarchy: Hierarchy) -> Result<Vec<CgroupCounters>, Fault> {
             && found.len() < LIMIT
         {
             let path = folder.strip_prefix(top).unwrap_or(&folder).display().to_string();
-            found.push(CgroupCounters { path, usage: numbers.usage, limit: numbers.limit, hits: numbers.hits, oom_kills: numbers.oom_kills });
+            found.push(CgroupCounters {
+                path,
+                usage: numbers.usage,
+                limit: numbers.limit,
+                hits: numbers.hits,
+                oom_kills: numbers.oom_kills,
+            });
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -104,7 +110,9 @@ struct Numbers {
 
 fn below(folder: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(folder) {
-        Ok(entries) => Ok(entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()),
+        Ok(entries) => {
+            Ok(entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect())
+        }
         // It was removed meanwhile.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(cause) => Err(cause),
@@ -119,7 +127,12 @@ fn read_v2(folder: &Path) -> Option<Numbers> {
     // A cgroup without a limit says `max`, which is no number.
     let limit = number(folder, "memory.max")?;
     let events = fs::read_to_string(folder.join("memory.events")).unwrap_or_default();
-    Some(Numbers { limit, usage: number(folder, "memory.current")?, hits: keyed(&events, "max").unwrap_or(0), oom_kills: keyed(&events, "oom_kill") })
+    Some(Numbers {
+        limit,
+        usage: number(folder, "memory.current")?,
+        hits: keyed(&events, "max").unwrap_or(0),
+        oom_kills: keyed(&events, "oom_kill"),
+    })
 }
 
 fn read_v1(folder: &Path) -> Option<Numbers> {

@@ -84,7 +84,8 @@ fn unescape(text: &str) -> String {
 /// Whether a record tells of a memory-cgroup OOM kill. Each kill has exactly one such line: EL7 says `Kill process N (NAME) score` (and then, without
 /// this beginning, `Killed process N`), 6.x says `Killed process N (NAME)`.
 pub fn is_oom_kill(text: &str) -> bool {
-    text.strip_prefix("Memory cgroup out of memory: Kill").is_some_and(|rest| rest.starts_with(" process ") || rest.starts_with("ed process "))
+    text.strip_prefix("Memory cgroup out of memory: Kill")
+        .is_some_and(|rest| rest.starts_with(" process ") || rest.starts_with("ed process "))
 }
 
 /// Starts the thread that reads the log and counts kills.

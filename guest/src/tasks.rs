@@ -35,7 +35,12 @@ fn parse(status: &str) -> Option<Dying> {
     let state = field("State")?.chars().next()?;
     // A zombie has died; that nobody waits for it is no hang.
     let dead = matches!(state, 'Z' | 'X' | 'x');
-    (!dead).then_some(Dying { tid: field("Pid")?.parse().ok()?, tgid: field("Tgid")?.parse().ok()?, comm: field("Name")?.to_owned(), state })
+    (!dead).then_some(Dying {
+        tid: field("Pid")?.parse().ok()?,
+        tgid: field("Tgid")?.parse().ok()?,
+        comm: field("Name")?.to_owned(),
+        state,
+    })
 }
 
 #[cfg(test)]
@@ -49,7 +54,9 @@ mod tests {
     fn a_pending_kill_is_found_in_either_mask() {
         let expected = Dying { tid: 99, tgid: 97, comm: "ext4-oom".into(), state: 'D' };
         assert_eq!(parse(STATUS), Some(expected.clone()));
-        let shared = STATUS.replace("SigPnd:\t0000000000000100", "SigPnd:\t0000000000000000").replace("ShdPnd:\t0000000000000000", "ShdPnd:\t0000000000004100");
+        let shared = STATUS
+            .replace("SigPnd:\t0000000000000100", "SigPnd:\t0000000000000000")
+            .replace("ShdPnd:\t0000000000000000", "ShdPnd:\t0000000000004100");
         assert_eq!(parse(&shared), Some(expected));
     }
 

@@ -118,7 +118,9 @@ fn configured_folders(file: &Path, depth: u8) -> Vec<PathBuf> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty());
     let folders = lines.flat_map(|line| match line.strip_prefix("include ") {
         // The file's own depth of includes is 1 everywhere; a loop ends here.
-        Some(pattern) if depth < 4 => included(Path::new(pattern.trim())).iter().flat_map(|file| configured_folders(file, depth + 1)).collect(),
+        Some(pattern) if depth < 4 => {
+            included(Path::new(pattern.trim())).iter().flat_map(|file| configured_folders(file, depth + 1)).collect()
+        }
         Some(_) => Vec::new(),
         None => vec![PathBuf::from(line)],
     });

@@ -119,8 +119,12 @@ mod tests {
 
     #[test]
     fn the_archive_is_the_disk_behind_the_members_and_read_only() {
-        let prepared = Prepared { disks: vec!["/w/disk0.raw".into(), "/w/disk1.raw".into()], initramfs: "/w/k".into(), root: "/w/root.tar".into() };
+        let prepared =
+            Prepared { disks: vec!["/w/disk0.raw".into(), "/w/disk1.raw".into()], initramfs: "/w/k".into(), root: "/w/root.tar".into() };
         let arguments = arguments(&prepared, Path::new("/w"));
-        assert!(arguments.ends_with(&["ubda=/w/disk0.raw".into(), "ubdb=/w/disk1.raw".into(), "ubdcr=/w/root.tar".into()]), "{arguments:?}");
+        assert!(
+            arguments.ends_with(&["ubda=/w/disk0.raw".into(), "ubdb=/w/disk1.raw".into(), "ubdcr=/w/root.tar".into()]),
+            "{arguments:?}"
+        );
     }
 }
