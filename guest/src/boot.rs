@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Child;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::beat::{self, Clocks};
 use crate::cgroup::{self, Hierarchy};
 use crate::clock::uptime_ms;
 use crate::fault::{self, Fault};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, spawn};
 use crate::{array, kmsg, modules, mounts, network, payload, port, probe, requests, settings, ssh};
 
 /// A step that failed, and why.
@@ -33,6 +33,25 @@ struct Agent {
     outbox: Outbox,
     clocks: Arc<Clocks>,
     hierarchy: Arc<OnceLock<Hierarchy>>,
+}
+
+/// Work that goes on beside the boot.
+struct Beside(mpsc::Receiver<Result<(), Fault>>);
+
+impl Beside {
+    fn start(name: &'static str, work: impl FnOnce() -> Result<(), Fault> + Send + 'static) -> Result<Self, Fault> {
+        let (sender, receiver) = mpsc::channel();
+        spawn(name, move || {
+            let _ = sender.send(work());
+        })?;
+        Ok(Self(receiver))
+    }
+
+    /// Waits for its end.
+    fn end(self) -> Result<(), Fault> {
+        // The sender is gone only when it has sent.
+        self.0.recv().unwrap_or(Ok(()))
+    }
 }
 
 /// Boots the guest. Never returns.
@@ -78,16 +97,15 @@ impl Agent {
     }
 
     fn bring_up(&self, assignment: &Assignment) -> Result<(Report, Child), Failure> {
-        let device = self.step(Step::Array, || array::bring_up(&assignment.root))?;
-        self.step(Step::Root, || mounts::root(device))?;
-        let (hierarchy, missing_sysctls) = self.step(Step::Settings, || {
-            let hierarchy = cgroup::bring_up(assignment.cgroup)?;
-            mounts::inside()?;
-            Ok((hierarchy, settings::write(&assignment.sysctls)?))
-        })?;
+        // Beside the array: it doesn't need the root, and every program takes its time under TCG.
+        let network = Beside::start("network", network::bring_up).map_err(|fault| Failure { step: Step::Network, fault })?;
+        let (hierarchy, missing_sysctls) =
+            self.step(Step::Settings, || Ok((cgroup::bring_up(assignment.cgroup)?, settings::write(&assignment.sysctls)?)))?;
         let _ = self.hierarchy.set(hierarchy);
+        let device = self.step(Step::Array, || array::bring_up(&assignment.root))?;
+        self.step(Step::Root, || mounts::root(device).and_then(|()| mounts::inside()))?;
         self.step(Step::Payload, || payload::lay_over(Path::new(PAYLOAD), Path::new(mounts::ROOT)))?;
-        self.step(Step::Network, network::bring_up)?;
+        self.step(Step::Network, || network.end())?;
         let (host_key, server) = self.step(Step::Ssh, || {
             ssh::authorize(&assignment.authorized_key)?;
             let host_key = ssh::make_host_key()?;

@@ -149,12 +149,12 @@ pub enum Step {
     Start,
     /// Loads kernel modules.
     Modules,
+    /// Mounts the cgroup hierarchy and writes sysctls.
+    Settings,
     /// Waits for the disks and assembles the array.
     Array,
     /// Mounts the root filesystem.
     Root,
-    /// Mounts the cgroup hierarchy and writes sysctls.
-    Settings,
     /// Copies the payload into the root.
     Payload,
     /// Brings the network up.
