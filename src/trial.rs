@@ -47,6 +47,8 @@ pub struct Trial {
     pub accelerator: Accelerator,
     /// Memory-cgroup hierarchy.
     pub cgroup: CgroupChoice,
+    /// Loopback port for ssh; a free one if not given.
+    pub ssh_port: Option<u16>,
     /// The reproducer's program and arguments.
     pub words: Vec<String>,
     /// Unscaled limits.
@@ -126,7 +128,7 @@ impl Trial {
             boot_arguments: self.boot_arguments.clone(),
             disks: self.disks.clone(),
             sockets: scratch.path().to_owned(),
-            ssh_port: None,
+            ssh_port: self.ssh_port,
         };
         let deadline = QEMU_START.mul_f64(self.accelerator.scale());
         let vm = Start { invocation, temporary: scratch.path().to_owned(), deadline }.start().await;

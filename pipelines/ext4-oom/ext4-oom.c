@@ -11,20 +11,22 @@
  *        in jbd2_log_wait_commit(), so it can't die and its memory stays charged.
  *     J  the jbd2 thread waits in jbd2_journal_commit_transaction() until every
  *        handle on the transaction is closed.
- *     B  has one open (it creates a file, say) and needs a buffer of the block
+ *     B  has one open (it creates or writes a file) and needs a buffer of the block
  *        device. The page's charge fails, and __getblk_slow() tries again, for ever,
  *        because only A's death would make room.
  *
- *   A waits for J, J for B, B for A. Then everybody who starts a transaction waits
- *   too, and the whole filesystem has stopped.
+ *   A waits for J, J for B, B for A. (A and B can be one task: a victim that was
+ *   killed in __getblk_slow() never leaves it.) Then everybody who starts a
+ *   transaction waits too, and the whole filesystem has stopped.
  *
  * WHAT THIS PROGRAM DOES
  *   It makes some memory cgroups and runs processes in each. A process has two
  *   threads: one touches a megabyte more of private memory every 20 ms and never
- *   frees it, the other creates a file, writes it, calls fsync() and starts over. So
- *   every cgroup is soon at its limit, and the victims are killed in fsync(). A
- *   process that was killed is started again. The parent stays outside the cgroups,
- *   is locked in memory, and doesn't touch the filesystem under test while it counts.
+ *   frees it, the other opens a file (one of 16, in turn), writes it, calls fsync(),
+ *   closes it and starts over. So every cgroup is soon at its limit, and the victims
+ *   are killed in fsync(). A process that was killed is started again. The parent
+ *   stays outside the cgroups, is locked in memory, and doesn't touch the filesystem
+ *   under test while it counts.
  *
  * BUILD   gcc -O2 -Wall -Wextra -static -pthread -o ext4-oom ext4-oom.c
  *
@@ -82,6 +84,7 @@ static struct {
 	uint64_t limit, file_size, alloc_step, alloc_interval_ms;
 	double duration, reap_seconds;
 	int cgroup_version; /* 0: whatever there is */
+	bool create;        /* a new inode per operation, not a rewritten file */
 	const char *dir;
 } opt = {
 	.cgroups = 4, .processes = 2, .files = 16,
@@ -252,10 +255,9 @@ static const char *write_one_file(int dir, const char *name)
 	const char *failed = NULL;
 	int fd, error;
 
-	/* A new inode each time: creating one is what needs metadata blocks. */
-	if (unlinkat(dir, name, 0) && errno != ENOENT)
+	if (opt.create && unlinkat(dir, name, 0) && errno != ENOENT)
 		return "unlink";
-	fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return "open";
 	while (left && !failed) {
@@ -686,8 +688,8 @@ static int run(void)
 		process[i].cgroup = i % opt.cgroups;
 
 	if (!put("/proc/self", "oom_score_adj", "-1000")) {
-		complain("can't set /proc/self/oom_score_adj: %s; is /proc mounted?",
-			 strerror(errno));
+		complain("can't set /proc/self/oom_score_adj: %s; this needs /proc and "
+			 "CAP_SYS_RESOURCE", strerror(errno));
 		return EXIT_SETUP;
 	}
 	/* The program itself may lie on the filesystem under test. */
@@ -722,7 +724,9 @@ static void usage(FILE *to)
 	      "  --alloc-interval-ms N   and how often (20)\n"
 	      "  --alloc-rate BYTES      bytes per second, instead of --alloc-step\n"
 	      "  --file-size BYTES       written in chunks of 64K, then synced (128K)\n"
-	      "  --files N               names that a process uses in turn (16)\n"
+	      "  --files N               files that a process uses in turn (16)\n"
+	      "  --create                unlink a file before it is used again: every operation\n"
+	      "                          makes a new one; far longer standstills without the bug\n"
 	      "  --cgroup-version V      auto, 1 or 2 (auto)\n"
 	      "  --reap-seconds S        how long to wait for killed processes (5)\n"
 	      "BYTES may end in K, M or G. The source's first comment says what to expect.\n", to);
@@ -784,7 +788,7 @@ static double seconds(const char *option, const char *text)
 static void parse(int argc, char **argv)
 {
 	enum { DIR_ = 1, CGROUPS, PROCESSES, LIMIT, DURATION, STEP, INTERVAL, RATE, FILE_SIZE,
-	       FILES, VERSION, REAP, HELP };
+	       FILES, CREATE, VERSION, REAP, HELP };
 	static const struct option known[] = {
 		{ "dir", required_argument, NULL, DIR_ },
 		{ "cgroups", required_argument, NULL, CGROUPS },
@@ -796,6 +800,7 @@ static void parse(int argc, char **argv)
 		{ "alloc-rate", required_argument, NULL, RATE },
 		{ "file-size", required_argument, NULL, FILE_SIZE },
 		{ "files", required_argument, NULL, FILES },
+		{ "create", no_argument, NULL, CREATE },
 		{ "cgroup-version", required_argument, NULL, VERSION },
 		{ "reap-seconds", required_argument, NULL, REAP },
 		{ "help", no_argument, NULL, HELP },
@@ -819,6 +824,7 @@ static void parse(int argc, char **argv)
 		case RATE: rate = bytes(name, optarg); break;
 		case FILE_SIZE: opt.file_size = bytes(name, optarg); break;
 		case FILES: opt.files = count(name, optarg, 1000000); break;
+		case CREATE: opt.create = true; break;
 		case REAP: opt.reap_seconds = seconds(name, optarg); break;
 		case VERSION:
 			if (!strcmp(optarg, "auto"))
