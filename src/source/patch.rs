@@ -33,6 +33,8 @@ pub struct Hunk {
     pub old_start: u64,
     /// The line of its header in the patch.
     pub line: usize,
+    /// How many lines of context it has. git finds no place for a hunk without any.
+    pub context: u64,
 }
 
 /// What applying a patch did.
@@ -188,7 +190,8 @@ fn located(complaint: &str, hunks: &[Hunk]) -> Option<String> {
     let (file, line) = complaint.strip_prefix("patch failed: ")?.rsplit_once(':')?;
     let line: u64 = line.parse().ok()?;
     let hunk = hunks.iter().find(|hunk| hunk.file == Path::new(file) && hunk.old_start == line)?;
-    Some(format!("hunk {} of {file} (line {line} there, line {} of the patch) finds other text", hunk.number, hunk.line))
+    let why = if hunk.context == 0 { "has no lines of context (`diff -U3` gives them)" } else { "finds other text" };
+    Some(format!("hunk {} of {file} (line {line} there, line {} of the patch) {why}", hunk.number, hunk.line))
 }
 
 /// Reads which files a patch touches and where its hunks are.
@@ -295,13 +298,13 @@ impl Reading<'_> {
             return Err(self.malformed(line, "this hunk belongs to no file"));
         };
         self.number += 1;
-        self.hunks.push(Hunk { file, number: self.number, old_start, line });
+        self.hunks.push(Hunk { file, number: self.number, old_start, line, context: 0 });
         Ok((old, new))
     }
 
     /// Takes in a hunk's lines. One line too many would be a comment to git, and the change would be lost without a word.
     fn body<'t>(
-        &self,
+        &mut self,
         header: usize,
         mut old: u64,
         mut new: u64,
@@ -320,6 +323,9 @@ impl Reading<'_> {
                 return Err(self.malformed(header, "this hunk has other lines than its header says"));
             };
             (old, new) = (rest_old, rest_new);
+            if let Some(hunk) = self.hunks.last_mut().filter(|_| (from_old, from_new) == (1, 1)) {
+                hunk.context += 1;
+            }
         }
         match lines.peek() {
             // `-- ` is the signature of a mail.
