@@ -18,6 +18,8 @@ use super::program::{Program, ProgramError};
 pub struct Patch {
     /// The paths in the tree that it touches.
     pub files: BTreeSet<PathBuf>,
+    /// Those of them that are only renamed or copied from: git doesn't list them.
+    origins: BTreeSet<PathBuf>,
     /// Its hunks in order.
     pub hunks: Vec<Hunk>,
 }
@@ -33,6 +35,8 @@ pub struct Hunk {
     pub old_start: u64,
     /// The line of its header in the patch.
     pub line: usize,
+    /// How many lines of context it has. git finds no place for a hunk without any.
+    pub context: u64,
 }
 
 /// What applying a patch did.
@@ -120,10 +124,11 @@ pub async fn apply(tree: &Path, patches: &[PathBuf]) -> Result<Vec<Applied>, Pat
 
 async fn apply_one(tree: &Path, patch: &Path) -> Result<Applied, PatchError> {
     let bytes = std::fs::read(patch).map_err(|cause| PatchError::Read { patch: patch.to_owned(), cause })?;
-    let Patch { files, hunks } = read(patch, &String::from_utf8_lossy(&bytes))?;
+    let Patch { files, origins, hunks } = read(patch, &String::from_utf8_lossy(&bytes))?;
     let found = would_change(tree, patch).await?;
-    if found != files {
-        let [expected, found] = [files, found].map(|paths| paths.into_iter().collect());
+    let expected: BTreeSet<_> = files.difference(&origins).cloned().collect();
+    if found != expected {
+        let [expected, found] = [expected, found].map(|paths| paths.into_iter().collect());
         return Err(PatchError::Skipped { patch: patch.to_owned(), expected, found });
     }
     let mut git = guarded(tree);
@@ -157,19 +162,8 @@ async fn would_change(tree: &Path, patch: &Path) -> Result<BTreeSet<PathBuf>, Pa
         return Err(PatchError::DoesNotApply { patch: patch.to_owned(), failures: failures(&said, &[]) });
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    // `ADDED TAB DELETED TAB PATH NUL`, and for a renamed file `ADDED TAB DELETED TAB NUL OLD NUL NEW NUL`.
-    let mut files = BTreeSet::new();
-    let mut fields = text.split('\0');
-    while let Some(field) = fields.next() {
-        match field.splitn(3, '\t').nth(2) {
-            Some("") => files.extend(fields.by_ref().take(2).map(PathBuf::from)),
-            Some(path) => {
-                files.insert(PathBuf::from(path));
-            }
-            None => {}
-        }
-    }
-    Ok(files)
+    // `ADDED TAB DELETED TAB PATH NUL`
+    Ok(text.split('\0').filter_map(|record| record.splitn(3, '\t').nth(2)).map(PathBuf::from).collect())
 }
 
 /// git's complaints, with the hunk where it names a line.
@@ -188,7 +182,8 @@ fn located(complaint: &str, hunks: &[Hunk]) -> Option<String> {
     let (file, line) = complaint.strip_prefix("patch failed: ")?.rsplit_once(':')?;
     let line: u64 = line.parse().ok()?;
     let hunk = hunks.iter().find(|hunk| hunk.file == Path::new(file) && hunk.old_start == line)?;
-    Some(format!("hunk {} of {file} (line {line} there, line {} of the patch) finds other text", hunk.number, hunk.line))
+    let why = if hunk.context == 0 { "has no lines of context (`diff -U3` gives them)" } else { "finds other text" };
+    Some(format!("hunk {} of {file} (line {line} there, line {} of the patch) {why}", hunk.number, hunk.line))
 }
 
 /// Reads which files a patch touches and where its hunks are.
@@ -196,7 +191,16 @@ fn located(complaint: &str, hunks: &[Hunk]) -> Option<String> {
 /// # Errors
 /// When it touches no file, has a hunk whose length isn't what its header says, or a path outside the tree.
 pub fn read(patch: &Path, text: &str) -> Result<Patch, PatchError> {
-    let mut reading = Reading { patch, files: BTreeSet::new(), hunks: Vec::new(), old: None, new: None, number: 0 };
+    let mut reading = Reading {
+        patch,
+        files: BTreeSet::new(),
+        origins: BTreeSet::new(),
+        changed: BTreeSet::new(),
+        hunks: Vec::new(),
+        old: None,
+        new: None,
+        number: 0,
+    };
     let mut lines = (1..).zip(text.lines()).peekable();
     while let Some((number, line)) = lines.next() {
         if let Some(header) = line.strip_prefix("@@ -") {
@@ -217,12 +221,17 @@ pub fn read(patch: &Path, text: &str) -> Result<Patch, PatchError> {
     if reading.files.is_empty() {
         return Err(PatchError::Empty { patch: patch.to_owned() });
     }
-    Ok(Patch { files: reading.files, hunks: reading.hunks })
+    let Reading { files, mut origins, changed, hunks, .. } = reading;
+    origins.retain(|origin| !changed.contains(origin));
+    Ok(Patch { files, origins, hunks })
 }
 
 struct Reading<'a> {
     patch: &'a Path,
     files: BTreeSet<PathBuf>,
+    origins: BTreeSet<PathBuf>,
+    /// What is there after the patch, or is deleted by it.
+    changed: BTreeSet<PathBuf>,
     hunks: Vec<Hunk>,
     old: Option<PathBuf>,
     new: Option<PathBuf>,
@@ -260,7 +269,9 @@ impl Reading<'_> {
             return Err(self.malformed(line, "both files are /dev/null"));
         }
         // What git shows for a file is its new name, or the old one if it is deleted.
-        self.files.extend(self.new.clone().or_else(|| self.old.clone()));
+        let file = self.new.clone().or_else(|| self.old.clone());
+        self.changed.extend(file.clone());
+        self.files.extend(file);
         Ok(())
     }
 
@@ -269,6 +280,11 @@ impl Reading<'_> {
         for header in ["rename from ", "rename to ", "copy from ", "copy to "] {
             if let Some(path) = text.strip_prefix(header) {
                 let path = self.inside(line, path, Path::new(path))?;
+                if header.ends_with("from ") {
+                    self.origins.insert(path.clone())
+                } else {
+                    self.changed.insert(path.clone())
+                };
                 self.files.insert(path);
             }
         }
@@ -295,13 +311,13 @@ impl Reading<'_> {
             return Err(self.malformed(line, "this hunk belongs to no file"));
         };
         self.number += 1;
-        self.hunks.push(Hunk { file, number: self.number, old_start, line });
+        self.hunks.push(Hunk { file, number: self.number, old_start, line, context: 0 });
         Ok((old, new))
     }
 
     /// Takes in a hunk's lines. One line too many would be a comment to git, and the change would be lost without a word.
     fn body<'t>(
-        &self,
+        &mut self,
         header: usize,
         mut old: u64,
         mut new: u64,
@@ -320,6 +336,9 @@ impl Reading<'_> {
                 return Err(self.malformed(header, "this hunk has other lines than its header says"));
             };
             (old, new) = (rest_old, rest_new);
+            if let Some(hunk) = self.hunks.last_mut().filter(|_| (from_old, from_new) == (1, 1)) {
+                hunk.context += 1;
+            }
         }
         match lines.peek() {
             // `-- ` is the signature of a mail.
