@@ -10,7 +10,8 @@ use std::process::Stdio;
 use hangproof_wire::PAYLOAD_TARGET;
 
 use crate::image::{ImageError, Payload};
-use crate::spec::{Pipeline, Program};
+use crate::spec::{DIR, DURATION, Pipeline, Program};
+use crate::trial::GUEST_FOLDER;
 use crate::vm::hardened;
 
 /// A reproducer, ready to be put into guests.
@@ -41,9 +42,6 @@ pub enum ReproducerError {
     Payload(#[from] ImageError),
 }
 
-/// What stands for the trial's duration in seconds in a parameter's value.
-pub const DURATION: &str = "{duration}";
-
 /// Makes the reproducer ready; `folder` takes the compiled program.
 ///
 /// # Errors
@@ -62,7 +60,10 @@ pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, Reprod
         payload.program(added)?;
     }
     let duration = pipeline.limits.duration.as_secs().to_string();
-    let arguments = reproducer.parameters.iter().flat_map(|(key, value)| [format!("--{key}"), value.replace(DURATION, &duration)]);
+    let arguments = reproducer
+        .parameters
+        .iter()
+        .flat_map(|(key, value)| [format!("--{key}"), value.replace(DURATION, &duration).replace(DIR, GUEST_FOLDER)]);
     let words = std::iter::once(guest).chain(arguments).collect();
     Ok(Ready { payload, words })
 }

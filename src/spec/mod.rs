@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{NoRoot, load};
 pub use overrides::OverrideError;
 pub use problem::{Problem, Problems};
+pub use words::{DIR, DURATION};
 
 /// Everything that the definition folders hold.
 #[derive(Debug, Clone, Default)]

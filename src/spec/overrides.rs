@@ -127,7 +127,7 @@ impl Definitions {
             let remedy = nearest(pipeline.as_str(), self.pipelines.keys().map(Name::as_str));
             return Err(OverrideError::UnknownPipeline { name: pipeline.to_string(), remedy });
         }
-        parameter_value(value).map_err(|wrong| OverrideError::BadValue {
+        parameter_value(key, value).map_err(|wrong| OverrideError::BadValue {
             key: key.to_owned(),
             message: wrong.message,
             remedy: wrong.remedy,

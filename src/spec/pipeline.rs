@@ -129,7 +129,7 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
     let written = marks.at("parameters");
     for (key, value) in &parameters {
         sheet.value(words::parameter_key(key), written.key(key));
-        sheet.value(words::parameter_value(value), written.at(key).place);
+        sheet.value(words::parameter_value(key, value), written.at(key).place);
     }
     let adds = sheet.each_once(adds, marks, "adds", absolute);
     Some(Reproducer { program: program?, parameters, adds })

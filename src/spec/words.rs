@@ -145,24 +145,34 @@ pub(super) fn argument(text: &str, what: &str, punctuation: &str) -> Result<Stri
     wrong(format!("{text:?} is no {what}"), format!("use letters, digits and {}, and don't begin with `-`", marks.join(" ")))
 }
 
-/// The key of a reproducer's parameter: `[a-z][a-z0-9-]*`, and not one that the trial gives itself.
+/// The key of a reproducer's parameter: `[a-z][a-z0-9-]*`.
 pub(super) fn parameter_key(text: &str) -> Result<(), Wrong> {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    match text {
-        "dir" => wrong("the parameter `dir` is given by the trial", "remove it"),
-        "duration" => wrong("the parameter `duration` is given by the trial", "remove it and set `limits: duration:`"),
-        _ if text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(fine) => Ok(()),
-        _ => wrong(format!("{text:?} is no parameter"), "use a-z, 0-9 and `-`, and begin with a letter"),
+    if text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(fine) {
+        return Ok(());
     }
+    wrong(format!("{text:?} is no parameter"), "use a-z, 0-9 and `-`, and begin with a letter")
 }
 
-/// The value of a reproducer's parameter.
-pub(super) fn parameter_value(text: &str) -> Result<(), Wrong> {
+/// The value of a reproducer's parameter. What the trial decides has to be left to it.
+pub(super) fn parameter_value(key: &str, text: &str) -> Result<(), Wrong> {
     if text.chars().any(char::is_control) {
         return wrong("a parameter's value holds a control character", "write it on one line");
     }
-    Ok(())
+    match key {
+        "dir" if text != DIR => wrong("the folder is the trial's to decide", format!("write `dir: \"{DIR}\"`")),
+        "duration" if text != DURATION => {
+            wrong("the duration stands in `limits`", format!("write `duration: \"{DURATION}\"` and set `limits: duration:`"))
+        }
+        _ => Ok(()),
+    }
 }
+
+/// What stands for the trial's duration in seconds in a parameter's value.
+pub const DURATION: &str = "{duration}";
+
+/// What stands for the folder on the filesystem under test in a parameter's value.
+pub const DIR: &str = "{dir}";
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
