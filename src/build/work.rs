@@ -90,7 +90,7 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         None => Origin { tree: plan.source.tree.clone(), index: plan.source.index.clone(), share: Share::All, _in_use: None },
     };
     let family = &plan.root().key[..32];
-    let _turn = store.turn(&format!("build-{family}")).await?;
+    let turn = store.turn(&format!("build-{family}")).await?;
     if !keep_tree || store.find(Kept::Trees, &plan.key).is_some() {
         // Somebody else may have built it while we waited.
         if let Some(found) = find(site, plan)? {
@@ -98,7 +98,7 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         }
     }
     let log = store.log(&format!("{}-{}.log", plan.kernel.name, &plan.key[..12]));
-    let scratch = Arc::new(store.work_at(family)?);
+    let scratch = Arc::new(Place { scratch: store.work_at(family)?, _turn: turn });
     let work = Work {
         site,
         plan,
@@ -112,6 +112,18 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
     // Tens of thousands of files.
     blocking(move |_| drop(scratch)).await;
     result
+}
+
+/// The family's scratch folder, and with it the right to be there: a thread that still works in it keeps others out. Fields are dropped in order.
+struct Place {
+    scratch: Scratch,
+    _turn: Lock,
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        self.scratch.path()
+    }
 }
 
 /// A full disk is told as such, whatever failed because of it.
@@ -142,7 +154,7 @@ struct Work<'a> {
     plan: &'a Plan,
     started: Instant,
     tree: PathBuf,
-    scratch: Arc<Scratch>,
+    scratch: Arc<Place>,
     log: PathBuf,
     objects: u64,
 }
