@@ -19,9 +19,9 @@ use super::error::{BuildError, failed};
 use super::plan::{Outcome, Plan};
 use super::{Built, CONFIG, IMAGE, MANIFEST, SYSTEM_MAP, VMLINUX, log, make, signature, toolchain};
 use crate::event::{Event, Events};
+use crate::source::patch;
 use crate::source::stop::blocking;
 use crate::source::tree::{self, Index, Share};
-use crate::source::{SourceError, patch};
 use crate::spec::{ConfigurationBase, Definitions};
 use crate::store::{Kept, Lock, Scratch, Store};
 
@@ -108,7 +108,7 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         log: log.clone(),
         objects: 0,
     };
-    let result = work.run(origin, keep_tree).await.map_err(|error| disk_full(error, store, &log));
+    let result = work.run(origin, keep_tree).await.map_err(|error| error.or_disk_full(store.root(), Some(&log)));
     // Tens of thousands of files.
     blocking(move |_| drop(scratch)).await;
     result
@@ -123,28 +123,6 @@ struct Place {
 impl Place {
     fn path(&self) -> &Path {
         self.scratch.path()
-    }
-}
-
-/// A full disk is told as such, whatever failed because of it.
-fn disk_full(error: BuildError, store: &Store, log: &Path) -> BuildError {
-    use crate::source::ArchiveError;
-    use crate::source::tree::TreeError;
-    let cause = match &error {
-        BuildError::Io { cause, .. }
-        | BuildError::Tree(TreeError::Io { cause, .. })
-        | BuildError::Source(
-            SourceError::Io { cause, .. }
-            | SourceError::Tree(TreeError::Io { cause, .. })
-            | SourceError::Archive { cause: ArchiveError::Write { cause, .. }, .. },
-        ) => Some(cause.kind()),
-        _ => None,
-    };
-    match cause {
-        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            BuildError::DiskFull { filesystem: toolchain::mount_point(store.root()), log: log.to_owned() }
-        }
-        _ => error,
     }
 }
 
@@ -299,7 +277,7 @@ impl Work<'_> {
         let text = fs::read(&self.log).map_err(failed("read", &self.log))?;
         let error = log::first_error(&String::from_utf8_lossy(&text));
         if error.disk_full {
-            return Err(BuildError::DiskFull { filesystem: toolchain::mount_point(&self.tree), log: self.log.clone() });
+            return Err(BuildError::disk_full(&self.tree, Some(&self.log)));
         }
         let patch = error.file.and_then(|file| plan.patch_of(&file));
         Err(BuildError::Make { target: targets.join(" "), what: error.text, patch, log: self.log.clone() })
