@@ -363,7 +363,7 @@ mod tests {
         let stale = store.root().join("work").join("hangproof-stale");
         fs::create_dir(&stale).unwrap();
         fs::write(stale.join(LOCK), "").unwrap();
-        assert_eq!(sweep_folder(&store.root().join("work")), [stale.clone()]);
+        assert_eq!(sweep_folder(&store.root().join("work")), std::slice::from_ref(&stale));
         assert!(held.path().exists());
         assert!(!stale.exists());
     }

@@ -4,7 +4,7 @@
 //!
 //! Read [`BuildError`] first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::config::NotSet;
 use crate::source::SourceError;
@@ -95,12 +95,12 @@ pub enum BuildError {
         log: PathBuf,
     },
     /// The disk is full.
-    #[error("the filesystem at {} is full: make room there (`hangproof gc`), or set HANGPROOF_CACHE to a folder elsewhere; the whole log is {}", filesystem.display(), log.display())]
+    #[error("the filesystem at {} is full: make room there (`hangproof gc`), or set HANGPROOF_CACHE to a folder elsewhere{}", filesystem.display(), logged(log.as_ref()))]
     DiskFull {
         /// Where the filesystem is mounted.
         filesystem: PathBuf,
-        /// The log.
-        log: PathBuf,
+        /// The log, if the build had begun.
+        log: Option<PathBuf>,
     },
     /// What make made isn't what a kernel is.
     #[error("{} is no kernel that can be read: {why}; the whole log is {}", path.display(), log.display())]
@@ -118,7 +118,37 @@ fn blame(patch: Option<&PathBuf>) -> String {
     patch.map(|patch| format!(" (the file is changed by patch {}: look there first)", patch.display())).unwrap_or_default()
 }
 
+fn logged(log: Option<&PathBuf>) -> String {
+    log.map(|log| format!("; the whole log is {}", log.display())).unwrap_or_default()
+}
+
+impl BuildError {
+    /// The filesystem that holds `place` is full.
+    #[must_use]
+    pub fn disk_full(place: &Path, log: Option<&Path>) -> Self {
+        Self::DiskFull { filesystem: mount_point(place), log: log.map(Path::to_owned) }
+    }
+
+    /// The same error, or the full disk that is behind it. It is told by its words, because git and apt tell it in no other way.
+    #[must_use]
+    pub fn or_disk_full(self, place: &Path, log: Option<&Path>) -> Self {
+        match self {
+            Self::DiskFull { .. } | Self::Base { .. } | Self::Config(_) => self,
+            other if super::log::is_disk_full(&other.to_string()) => Self::disk_full(place, log),
+            other => other,
+        }
+    }
+}
+
+/// Where the filesystem that holds `path` is mounted.
+fn mount_point(path: &Path) -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
+    let here = device(path);
+    path.ancestors().take_while(|ancestor| device(ancestor) == here).last().unwrap_or(path).to_owned()
+}
+
 /// An `io::Error` with what was tried on what.
-pub fn failed<'a>(what: &'static str, path: &'a std::path::Path) -> impl FnOnce(std::io::Error) -> BuildError + use<'a> {
+pub fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> BuildError + use<'a> {
     move |cause| BuildError::Io { what, path: path.to_owned(), cause }
 }

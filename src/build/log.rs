@@ -22,10 +22,16 @@ pub struct FirstError {
     pub disk_full: bool,
 }
 
+/// Whether a text tells of a full disk, in the words of the C library (`ENOSPC`, `EDQUOT`).
+#[must_use]
+pub fn is_disk_full(text: &str) -> bool {
+    text.contains("No space left on device") || text.contains("Disk quota exceeded")
+}
+
 /// The error that came first in a log, the most telling kind of them: a compiler's, a linker's, a program's, make's own.
 #[must_use]
 pub fn first_error(log: &str) -> FirstError {
-    let disk_full = log.contains("No space left on device") || log.contains("Disk quota exceeded");
+    let disk_full = is_disk_full(log);
     let kinds: [fn(&str) -> bool; 4] = [
         |line| line.contains(": error: ") || line.contains(": fatal error: ") || line.contains(": Error: "),
         |line| line.contains("undefined reference to") || line.contains("multiple definition of") || line.starts_with("ld: "),

@@ -64,6 +64,10 @@ pub async fn run(
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line).await? > 0 {
         log.write_all(&line).await?;
+        if lines.buffer().is_empty() {
+            // Whoever watches the log sees what make does now.
+            log.flush().await?;
+        }
         on_line(String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }

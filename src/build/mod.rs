@@ -68,7 +68,7 @@ pub async fn build(store: &Store, definitions: &Definitions, kernel: &Kernel, ev
         let plan = Plan::of(store, definitions, kernel, events).await?;
         work::built(&work::Site { store, definitions, events, jobs }, &plan).await
     };
-    let built = built.await;
+    let built = built.await.map_err(|error| error.or_disk_full(store.root(), None));
     if let Err(error) = &built {
         events.send(Event::BuildFailed { kernel: kernel.name.clone(), error: error.to_string() });
     }

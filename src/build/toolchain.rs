@@ -4,8 +4,6 @@
 //!
 //! Read [`Tools`] first.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::config::is_on;
@@ -127,13 +125,4 @@ async fn has_header(compiler: &str, header: &str) -> Result<bool, BuildError> {
     let mut program = Program::new(compiler, compiler);
     program.command.args(["-fsyntax-only", "-include", header, "-x", "c", "/dev/null"]);
     Ok(program.output().await?.status.success())
-}
-
-/// Where the filesystem that holds `path` is mounted.
-#[must_use]
-pub fn mount_point(path: &Path) -> std::path::PathBuf {
-    use std::os::unix::fs::MetadataExt as _;
-    let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
-    let here = device(path);
-    path.ancestors().take_while(|ancestor| device(ancestor) == here).last().unwrap_or(path).to_owned()
 }

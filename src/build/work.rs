@@ -19,9 +19,9 @@ use super::error::{BuildError, failed};
 use super::plan::{Outcome, Plan};
 use super::{Built, CONFIG, IMAGE, MANIFEST, SYSTEM_MAP, VMLINUX, log, make, signature, toolchain};
 use crate::event::{Event, Events};
+use crate::source::patch;
 use crate::source::stop::blocking;
 use crate::source::tree::{self, Index, Share};
-use crate::source::{SourceError, patch};
 use crate::spec::{ConfigurationBase, Definitions};
 use crate::store::{Kept, Lock, Scratch, Store};
 
@@ -90,7 +90,7 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         None => Origin { tree: plan.source.tree.clone(), index: plan.source.index.clone(), share: Share::All, _in_use: None },
     };
     let family = &plan.root().key[..32];
-    let _turn = store.turn(&format!("build-{family}")).await?;
+    let turn = store.turn(&format!("build-{family}")).await?;
     if !keep_tree || store.find(Kept::Trees, &plan.key).is_some() {
         // Somebody else may have built it while we waited.
         if let Some(found) = find(site, plan)? {
@@ -98,7 +98,7 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         }
     }
     let log = store.log(&format!("{}-{}.log", plan.kernel.name, &plan.key[..12]));
-    let scratch = Arc::new(store.work_at(family)?);
+    let scratch = Arc::new(Place { scratch: store.work_at(family)?, _turn: turn });
     let work = Work {
         site,
         plan,
@@ -108,31 +108,21 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         log: log.clone(),
         objects: 0,
     };
-    let result = work.run(origin, keep_tree).await.map_err(|error| disk_full(error, store, &log));
+    let result = work.run(origin, keep_tree).await.map_err(|error| error.or_disk_full(store.root(), Some(&log)));
     // Tens of thousands of files.
     blocking(move |_| drop(scratch)).await;
     result
 }
 
-/// A full disk is told as such, whatever failed because of it.
-fn disk_full(error: BuildError, store: &Store, log: &Path) -> BuildError {
-    use crate::source::ArchiveError;
-    use crate::source::tree::TreeError;
-    let cause = match &error {
-        BuildError::Io { cause, .. }
-        | BuildError::Tree(TreeError::Io { cause, .. })
-        | BuildError::Source(
-            SourceError::Io { cause, .. }
-            | SourceError::Tree(TreeError::Io { cause, .. })
-            | SourceError::Archive { cause: ArchiveError::Write { cause, .. }, .. },
-        ) => Some(cause.kind()),
-        _ => None,
-    };
-    match cause {
-        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            BuildError::DiskFull { filesystem: toolchain::mount_point(store.root()), log: log.to_owned() }
-        }
-        _ => error,
+/// The family's scratch folder, and with it the right to be there: a thread that still works in it keeps others out. Fields are dropped in order.
+struct Place {
+    scratch: Scratch,
+    _turn: Lock,
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        self.scratch.path()
     }
 }
 
@@ -142,7 +132,7 @@ struct Work<'a> {
     plan: &'a Plan,
     started: Instant,
     tree: PathBuf,
-    scratch: Arc<Scratch>,
+    scratch: Arc<Place>,
     log: PathBuf,
     objects: u64,
 }
@@ -287,7 +277,7 @@ impl Work<'_> {
         let text = fs::read(&self.log).map_err(failed("read", &self.log))?;
         let error = log::first_error(&String::from_utf8_lossy(&text));
         if error.disk_full {
-            return Err(BuildError::DiskFull { filesystem: toolchain::mount_point(&self.tree), log: self.log.clone() });
+            return Err(BuildError::disk_full(&self.tree, Some(&self.log)));
         }
         let patch = error.file.and_then(|file| plan.patch_of(&file));
         Err(BuildError::Make { target: targets.join(" "), what: error.text, patch, log: self.log.clone() })

@@ -68,6 +68,7 @@ pub async fn download(url: &str, folder: &Path, events: &Events) -> Result<PathB
 
 /// The last `Content-Length` of a redirected transfer's headers.
 fn content_length(headers: &str) -> Option<u64> {
-    let lengths = headers.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    lengths.last()?.1.trim().parse().ok()
+    let mut lengths =
+        headers.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    lengths.next_back()?.1.trim().parse().ok()
 }

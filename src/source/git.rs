@@ -82,8 +82,10 @@ pub fn forget_environment(command: &mut Command) {
 }
 
 async fn bring(store: &Store, repository: &str, revision: &str) -> Result<Fetched, SourceError> {
-    let mirror = store.place(Kept::Sources, &format!("git-{}", &blake3::hash(repository.as_bytes()).to_hex()[..32]));
-    let _turn = store.turn(&format!("mirror-{}", &blake3::hash(repository.as_bytes()).to_hex()[..32])).await?;
+    let name = format!("git-{}", &blake3::hash(repository.as_bytes()).to_hex()[..32]);
+    let _turn = store.turn(&name).await?;
+    let _in_use = store.in_use(Kept::Sources, &name)?;
+    let mirror = store.find(Kept::Sources, &name).unwrap_or_else(|| store.place(Kept::Sources, &name));
     if !mirror.join("HEAD").exists() {
         std::fs::create_dir_all(&mirror).map_err(failed("create", &mirror))?;
         git(&mirror).with(&["init", "--quiet", "--bare"]).success().await?;

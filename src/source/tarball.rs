@@ -65,7 +65,9 @@ async fn from_url(store: &Store, url: &str, expected: Option<&str>, events: &Eve
         return Ok(found);
     }
     // Beside the trees, so that an attempt that broke off is found by the next one and removed by gc if there is none.
-    let folder = store.place(Kept::Sources, &format!("download-{}", &blake3::hash(url.as_bytes()).to_hex()[..32]));
+    let part = format!("download-{}", &blake3::hash(url.as_bytes()).to_hex()[..32]);
+    let _in_use = store.in_use(Kept::Sources, &part)?;
+    let folder = store.place(Kept::Sources, &part);
     std::fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
     let archive = download::download(url, &folder, events).await?;
     let found = blocking({
