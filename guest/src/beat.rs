@@ -14,7 +14,8 @@ use hangproof_wire::{BEAT_INTERVAL_MS, Beat};
 
 use crate::clock::uptime_ms;
 use crate::fault::Fault;
-use crate::outbox::{Outbox, spawn};
+use crate::outbox::Outbox;
+use crate::threads::spawn;
 
 /// Commits that nobody knows.
 const UNKNOWN: u64 = u64::MAX;

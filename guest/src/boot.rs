@@ -19,7 +19,8 @@ use crate::beat::{self, Clocks};
 use crate::cgroup::{self, Hierarchy};
 use crate::clock::uptime_ms;
 use crate::fault::{self, Fault};
-use crate::outbox::{Outbox, spawn};
+use crate::outbox::Outbox;
+use crate::threads::spawn_ordinary;
 use crate::{array, kmsg, modules, mounts, network, payload, port, probe, requests, settings, ssh};
 
 /// A step that failed, and why.
@@ -41,7 +42,7 @@ struct Beside(mpsc::Receiver<Result<(), Fault>>);
 impl Beside {
     fn start(name: &'static str, work: impl FnOnce() -> Result<(), Fault> + Send + 'static) -> Result<Self, Fault> {
         let (sender, receiver) = mpsc::channel();
-        spawn(name, move || {
+        spawn_ordinary(name, move || {
             let _ = sender.send(work());
         })?;
         Ok(Self(receiver))

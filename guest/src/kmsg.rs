@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 
 use crate::beat::Clocks;
 use crate::fault::{self, Fault};
-use crate::outbox::spawn;
+use crate::threads::spawn;
 
 /// The device.
 pub const DEVICE: &str = "/dev/kmsg";

@@ -13,8 +13,8 @@ use hangproof_wire::{LINE_LIMIT, Look};
 use crate::clock::uptime_ms;
 use crate::fault::{self, Fault};
 use crate::kmsg::{self, Tail};
-use crate::outbox::spawn;
 use crate::tasks;
+use crate::threads::spawn;
 
 /// Where sysrq keys go.
 const TRIGGER: &str = "/proc/sysrq-trigger";

@@ -27,6 +27,7 @@ mod requests;
 mod settings;
 mod ssh;
 mod tasks;
+mod threads;
 
 use std::process::ExitCode;
 

@@ -8,18 +8,16 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::sleep;
 use std::time::Duration;
 
 use hangproof_wire::{Beat, LINE_LIMIT, Report};
 
-use crate::fault::{self, Fault};
+use crate::fault::Fault;
+use crate::threads::spawn;
 
 /// Most bytes that wait: two of the longest lines.
 const WAITING_LIMIT: usize = 2 * LINE_LIMIT;
-
-/// Stack of the agent's threads. All memory is locked, so the default of 2 MiB each would be 2 MiB each.
-pub const STACK: usize = 256 * 1024;
 
 /// The sending side. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +66,7 @@ impl Outbox {
                 }
                 torn = port.write_all(&line).is_err();
                 if torn {
-                    thread::sleep(Duration::from_millis(100));
+                    sleep(Duration::from_millis(100));
                 }
             }
         })
@@ -97,12 +95,6 @@ fn line(report: &Report) -> Option<Vec<u8>> {
     let mut line = serde_json::to_vec(report).ok()?;
     line.push(b'\n');
     (line.len() <= LINE_LIMIT).then_some(line)
-}
-
-/// Starts a thread of the agent.
-pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Fault> {
-    let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
-    thread.map(drop).map_err(fault::io("start thread", name))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::beat::Clocks;
 use crate::fault::{self, Fault};
 use crate::mounts::ROOT;
-use crate::outbox::spawn;
+use crate::threads::spawn_ordinary;
 
 /// Time from the end of one probe to the start of the next, and between two looks at the journal.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub fn start(device: &str, clocks: &Arc<Clocks>) -> Result<(), Fault> {
     let path = Path::new(ROOT).join(FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fault::io("open", &path))?;
     let probing = Arc::clone(clocks);
-    spawn("probe", move || {
+    spawn_ordinary("probe", move || {
         for number in 0_u64.. {
             probing.probe_begins();
             probing.probe_ends(probe(&file, number).is_ok());
@@ -38,7 +38,7 @@ pub fn start(device: &str, clocks: &Arc<Clocks>) -> Result<(), Fault> {
     let counting = Arc::clone(clocks);
     let info = format!("/proc/fs/jbd2/{}-8/info", device.trim_start_matches("/dev/"));
     // Its own thread: the file is procfs and takes a spin lock only (fs/jbd2/journal.c), but opening it allocates memory, which may wait.
-    spawn("journal", move || {
+    spawn_ordinary("journal", move || {
         loop {
             if let Some(commits) = fs::read_to_string(&info).ok().and_then(|text| commits(&text)) {
                 counting.commits(commits);

@@ -11,8 +11,9 @@ use crate::cgroup::{self, Hierarchy};
 use crate::clock::uptime_ms;
 use crate::fault::Fault;
 use crate::look;
-use crate::outbox::{Outbox, spawn};
+use crate::outbox::Outbox;
 use crate::port;
+use crate::threads::spawn;
 
 /// Most requests under way: more than this are refused, so that a host can't exhaust the guest with requests that never return.
 const UNDER_WAY: usize = 8;
