@@ -55,7 +55,7 @@ pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, Reprod
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let guest = format!("{PAYLOAD_TARGET}/{name}");
     let mut payload = Payload::new();
-    payload.file(guest.trim_start_matches('/'), &program, 0o755)?;
+    payload.file(&guest, &program, 0o755)?;
     for added in &reproducer.adds {
         payload.program(added)?;
     }
