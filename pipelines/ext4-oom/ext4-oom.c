@@ -11,7 +11,7 @@
  *        in jbd2_log_wait_commit(), so it can't die and its memory stays charged.
  *     J  the jbd2 thread waits in jbd2_journal_commit_transaction() until every
  *        handle on the transaction is closed.
- *     B  has one open (it creates or writes a file) and needs a buffer of the block
+ *     B  has one open (it creates a file, say) and needs a buffer of the block
  *        device. The page's charge fails, and __getblk_slow() tries again, for ever,
  *        because only A's death would make room.
  *
@@ -22,11 +22,11 @@
  * WHAT THIS PROGRAM DOES
  *   It makes some memory cgroups and runs processes in each. A process has two
  *   threads: one touches a megabyte more of private memory every 20 ms and never
- *   frees it, the other opens a file (one of 16, in turn), writes it, calls fsync(),
- *   closes it and starts over. So every cgroup is soon at its limit, and the victims
- *   are killed in fsync(). A process that was killed is started again. The parent
- *   stays outside the cgroups, is locked in memory, and doesn't touch the filesystem
- *   under test while it counts.
+ *   frees it, the other makes a file (unlinking the one that had its name), writes it,
+ *   calls fsync(), closes it and starts over. So every cgroup is soon at its limit,
+ *   and the victims are killed in fsync(). A process that was killed is started again.
+ *   The parent stays outside the cgroups, is locked in memory, and doesn't touch the
+ *   filesystem under test while it counts.
  *
  * BUILD   gcc -O2 -Wall -Wextra -static -pthread -o ext4-oom ext4-oom.c
  *
@@ -45,8 +45,9 @@
  *           hangproof: unreaped=N
  *         and exit status 2, since not even SIGKILL ends those processes. A kernel
  *         without it goes on: ops and oom_kills both grow. If oom_kills stays at 0,
- *         nothing was tested. A standstill of some seconds isn't the bug: with many
- *         processes in small cgroups a healthy kernel can take half a minute.
+ *         nothing was tested. A standstill alone isn't the bug: with eight processes in
+ *         24 MB a healthy kernel was seen to take a minute to get through one, and
+ *         then all its processes can be reaped. Two in 24 MB tell the kernels apart.
  *
  * EXIT    0 all processes ended; 2 some could not be reaped; 64 wrong usage;
  *         1 anything else that went wrong here (not root, no memory controller, no
@@ -84,7 +85,7 @@ static struct {
 	uint64_t limit, file_size, alloc_step, alloc_interval_ms;
 	double duration, reap_seconds;
 	int cgroup_version; /* 0: whatever there is */
-	bool create;        /* a new inode per operation, not a rewritten file */
+	bool rewrite;       /* keep the files, instead of making a new one each time */
 	const char *dir;
 } opt = {
 	.cgroups = 4, .processes = 2, .files = 16,
@@ -255,7 +256,7 @@ static const char *write_one_file(int dir, const char *name)
 	const char *failed = NULL;
 	int fd, error;
 
-	if (opt.create && unlinkat(dir, name, 0) && errno != ENOENT)
+	if (!opt.rewrite && unlinkat(dir, name, 0) && errno != ENOENT)
 		return "unlink";
 	fd = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -724,9 +725,9 @@ static void usage(FILE *to)
 	      "  --alloc-interval-ms N   and how often (20)\n"
 	      "  --alloc-rate BYTES      bytes per second, instead of --alloc-step\n"
 	      "  --file-size BYTES       written in chunks of 64K, then synced (128K)\n"
-	      "  --files N               files that a process uses in turn (16)\n"
-	      "  --create                unlink a file before it is used again: every operation\n"
-	      "                          makes a new one; far longer standstills without the bug\n"
+	      "  --files N               names that a process uses in turn (16)\n"
+	      "  --rewrite               keep the files and write them again, instead of making\n"
+	      "                          a new one each time: hangs later, and not always\n"
 	      "  --cgroup-version V      auto, 1 or 2 (auto)\n"
 	      "  --reap-seconds S        how long to wait for killed processes (5)\n"
 	      "BYTES may end in K, M or G. The source's first comment says what to expect.\n", to);
@@ -788,7 +789,7 @@ static double seconds(const char *option, const char *text)
 static void parse(int argc, char **argv)
 {
 	enum { DIR_ = 1, CGROUPS, PROCESSES, LIMIT, DURATION, STEP, INTERVAL, RATE, FILE_SIZE,
-	       FILES, CREATE, VERSION, REAP, HELP };
+	       FILES, REWRITE, VERSION, REAP, HELP };
 	static const struct option known[] = {
 		{ "dir", required_argument, NULL, DIR_ },
 		{ "cgroups", required_argument, NULL, CGROUPS },
@@ -800,7 +801,7 @@ static void parse(int argc, char **argv)
 		{ "alloc-rate", required_argument, NULL, RATE },
 		{ "file-size", required_argument, NULL, FILE_SIZE },
 		{ "files", required_argument, NULL, FILES },
-		{ "create", no_argument, NULL, CREATE },
+		{ "rewrite", no_argument, NULL, REWRITE },
 		{ "cgroup-version", required_argument, NULL, VERSION },
 		{ "reap-seconds", required_argument, NULL, REAP },
 		{ "help", no_argument, NULL, HELP },
@@ -824,7 +825,7 @@ static void parse(int argc, char **argv)
 		case RATE: rate = bytes(name, optarg); break;
 		case FILE_SIZE: opt.file_size = bytes(name, optarg); break;
 		case FILES: opt.files = count(name, optarg, 1000000); break;
-		case CREATE: opt.create = true; break;
+		case REWRITE: opt.rewrite = true; break;
 		case REAP: opt.reap_seconds = seconds(name, optarg); break;
 		case VERSION:
 			if (!strcmp(optarg, "auto"))

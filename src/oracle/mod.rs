@@ -441,6 +441,15 @@ fn latest_status(evidence: &Evidence, after: At) -> Option<&QmpFact> {
     facts.find(|fact| matches!(fact, QmpFact::Status(_) | QmpFact::Silent))
 }
 
+/// How long a reproducer that counts did nothing before `done`, although the filesystem took writes all that time.
+fn idle(evidence: &Evidence, progress: &Progress, done: At) -> Option<Duration> {
+    let last = progress.last_operation?;
+    let probed = evidence.beats.windows(2).filter(|pair| pair[1].1.probes > pair[0].1.probes).map(|pair| pair[1].0);
+    let mut after = probed.filter(|at| *at > last && *at <= done);
+    let first = after.next()?;
+    Some(after.next_back()?.since(first))
+}
+
 /// The reproducer is done and the filesystem took a write after it.
 fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progress: &Progress) -> Observation {
     let rules = &evidence.rules;
@@ -461,11 +470,9 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
         let (ran, wanted) = (ran.as_secs_f64(), duration.as_secs());
         return invalid(Fault::Reproducer, format!("the reproducer ended after {ran:.1} s of {wanted} s"));
     }
-    if let Some(last) = progress.last_operation
-        && done.since(last) > duration / 2
-    {
-        let still = done.since(last).as_secs();
-        return invalid(Fault::Reproducer, format!("the reproducer did nothing for its last {still} s, while the filesystem went on"));
+    if let Some(idle) = idle(evidence, progress, done).filter(|idle| *idle > duration / 2) {
+        let idle = idle.as_secs();
+        return invalid(Fault::Reproducer, format!("the reproducer did nothing for its last {idle} s, while the filesystem went on"));
     }
     let (kills, commits, trigger) = (oom_kills(evidence, digest), commits(evidence), rules.trigger);
     if kills < trigger.oom_kills {

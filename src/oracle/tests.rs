@@ -1,1 +1,286 @@
-//! tests
+//! The oracle's rules, one small evidence each; real evidence is judged in `tests/evidence.rs`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use hangproof_wire::{Beat, Dying, Look, Running, Step};
+
+use super::*;
+use crate::evidence::{ConsoleLine, Count, Rules};
+use crate::plan::TrialId;
+use crate::spec::{Limits, Name, Trigger};
+
+fn rules() -> Rules {
+    let seconds = Duration::from_secs;
+    Rules {
+        limits: Limits { duration: seconds(40), boot: seconds(60), stall: seconds(8), silence: seconds(120) },
+        trigger: Trigger { oom_kills: 10, commits: 10 },
+        scale: 2.0,
+        look_interval: seconds(3),
+    }
+}
+
+/// Booted and started at 5 s, then healthy until `until` seconds: a heartbeat and a count each second.
+fn healthy(until: u64) -> Evidence {
+    let trial = TrialId { kernel: Name::new("k").unwrap(), repeat: 1, attempt: 1 };
+    let mut evidence = Evidence::new(trial, rules());
+    let boot = &mut evidence.boot;
+    (boot.hello, boot.ready, boot.login, boot.started) = (Some(At(3000)), Some(At(4000)), Some(At(4500)), Some(At(5000)));
+    for second in 3..=until {
+        beat(&mut evidence, second, second, (second - 3) * 2);
+        if second > 5 {
+            evidence.counts.push((At(second * 1000 + 100), Count { operations: second * 50, oom_kills: None }));
+        }
+    }
+    evidence
+}
+
+fn beat(evidence: &mut Evidence, second: u64, probes: u64, oom_kills: u64) {
+    let beat = Beat { seq: second, uptime_ms: second * 1000, probes, probe_pending_ms: 0, oom_kills, commits: Some(probes * 3) };
+    evidence.beats.push((At(second * 1000), beat));
+}
+
+/// From here on only the agent lives.
+fn silent(mut evidence: Evidence, until: u64) -> Evidence {
+    let last = evidence.beats.last().unwrap().1;
+    for second in last.seq + 1..=until {
+        beat(&mut evidence, second, last.probes, last.oom_kills);
+    }
+    evidence
+}
+
+fn judged(evidence: &Evidence, at: u64) -> Judgement {
+    judge(evidence, &Digest::of(evidence), Asked::default(), At(at * 1000))
+}
+
+/// The observation at the end, at `at` seconds.
+fn seen(mut evidence: Evidence, at: u64) -> Observation {
+    evidence.end.get_or_insert((At(at * 1000), VmEnd::Stopped));
+    observe(&evidence)
+}
+
+#[track_caller]
+fn is_invalid(observation: Observation, expected: Fault, part: &str) {
+    match observation {
+        Observation::Invalid { fault, reason } => assert!(fault == expected && reason.contains(part), "{fault}: {reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn done(mut evidence: Evidence, at: u64, end: ReproducerEnd) -> Evidence {
+    evidence.reproducer = Some((At(at * 1000), end));
+    evidence
+}
+
+fn line(evidence: &mut Evidence, second: u64, text: &str) {
+    evidence.console.push(ConsoleLine { at: At(second * 1000), text: text.to_owned() });
+}
+
+/// The founding bug as a look shows it, with these holders.
+fn closed_look(holders: &[u32]) -> Look {
+    let log = "\
+[ 20.0] task:jbd2/md127-8    state:D stack:0 pid:46 ppid:2 flags:0x4000
+[ 20.0]  jbd2_journal_wait_updates+0x5c/0xb0
+[ 20.0]  jbd2_journal_commit_transaction+0x2a2/0x18d0
+[ 20.0] task:ext4-oom        state:D stack:0 pid:70 ppid:1 flags:0x4000
+[ 20.0]  jbd2_log_wait_commit+0x1/0x2
+[ 20.0]  ext4_sync_file+0x1/0x2
+";
+    let stack = "[<0>] shrink_node+0x1/0x2\n[<0>] __filemap_add_folio+0x1/0x2\n[<0>] __getblk_gfp+0x1/0x2\n[<0>] __ext4_get_inode_loc+0x1/0x2\n";
+    let running = holders.iter().map(|tid| Running { tid: *tid, tgid: *tid, comm: "ext4-oom".into(), stack: stack.into() });
+    let dying = vec![Dying { tid: 70, tgid: 70, comm: "ext4-oom".into(), state: 'D' }];
+    Look { id: 1, uptime_ms: 20_000, log: log.into(), dying, running: running.collect() }
+}
+
+#[test]
+fn a_healthy_trial_passes() {
+    let Observation::Pass(pass) = seen(done(healthy(47), 45, ReproducerEnd::Status(0)), 47) else { panic!() };
+    assert_eq!((pass.operations, pass.oom_kills), (Some(47 * 50), 88));
+    assert!(pass.commits.unwrap() >= 120 && pass.standstill < Duration::from_secs(2), "{pass:?}");
+}
+
+#[test]
+fn a_pass_needs_a_write_after_the_end() {
+    let evidence = done(healthy(45), 45, ReproducerEnd::Status(0));
+    assert!(matches!(judged(&evidence, 46), Judgement::Open(Next::Wait(_))));
+}
+
+#[test]
+fn a_reproducer_that_never_ends_has_run_its_time() {
+    assert!(matches!(judged(&healthy(64), 64), Judgement::Open(Next::Wait(At(65000)))));
+    assert!(matches!(seen(healthy(67), 67), Observation::Pass(_)));
+}
+
+#[test]
+fn a_pass_needs_the_trigger() {
+    let mut evidence = done(healthy(47), 45, ReproducerEnd::Status(0));
+    evidence.beats.iter_mut().for_each(|(_, beat)| beat.oom_kills = 9);
+    is_invalid(seen(evidence.clone(), 47), Fault::Trigger, "9 memory-cgroup OOM kills, 10 are needed");
+    // The reproducer's own count and the console's are as good as the agent's.
+    evidence.counts.last_mut().unwrap().1.oom_kills = Some(10);
+    assert!(matches!(seen(evidence.clone(), 47), Observation::Pass(_)));
+    evidence.beats.iter_mut().for_each(|(_, beat)| beat.commits = Some(5));
+    is_invalid(seen(evidence, 47), Fault::Trigger, "0 journal commits");
+}
+
+#[test]
+fn a_reproducer_that_ends_at_once_proves_nothing() {
+    is_invalid(seen(done(healthy(7), 6, ReproducerEnd::Status(0)), 7), Fault::Reproducer, "ended after 1.0 s of 40 s");
+    is_invalid(seen(done(healthy(7), 6, ReproducerEnd::Status(127)), 7), Fault::Reproducer, "can't be executed");
+    is_invalid(seen(done(healthy(7), 6, ReproducerEnd::Status(3)), 7), Fault::Reproducer, "status 3");
+    is_invalid(seen(done(healthy(7), 6, ReproducerEnd::Lost("eof".into())), 7), Fault::Guest, "eof");
+}
+
+#[test]
+fn a_reproducer_that_stops_working_proves_nothing() {
+    let mut evidence = done(healthy(47), 45, ReproducerEnd::Status(0));
+    evidence.counts.truncate(10);
+    is_invalid(seen(evidence, 47), Fault::Reproducer, "did nothing for its last");
+}
+
+#[test]
+fn a_standstill_that_ends_is_no_hang() {
+    let mut evidence = silent(healthy(15), 39);
+    for second in 40..=47 {
+        beat(&mut evidence, second, second, 40);
+        evidence.counts.push((At(second * 1000 + 100), Count { operations: second * 50, oom_kills: None }));
+    }
+    let Observation::Pass(pass) = seen(done(evidence, 45, ReproducerEnd::Status(0)), 47) else { panic!() };
+    assert!(pass.standstill > Duration::from_secs(24), "{pass:?}");
+}
+
+#[test]
+fn silence_is_looked_at_and_counts_only_after_the_long_limit() {
+    let evidence = silent(healthy(15), 160);
+    assert!(matches!(judged(&silent(healthy(15), 22), 22), Judgement::Open(Next::Wait(At(23100)))));
+    assert_eq!(judged(&silent(healthy(15), 24), 24), Judgement::Open(Next::Look));
+    let cut = silent(healthy(15), 134);
+    assert!(matches!(judged(&cut, 134), Judgement::Open(_)));
+    let Observation::Hang(hang) = seen(evidence, 136) else { panic!() };
+    assert!(matches!(hang.witness, Witness::Silence { reported: 0, .. }));
+    assert_eq!(hang.last_progress, At(15100));
+}
+
+#[test]
+fn a_closed_wait_in_two_looks_is_a_hang() {
+    let mut evidence = silent(healthy(15), 30);
+    evidence.looks.push((At(24_000), closed_look(&[70, 71])));
+    assert!(matches!(judged(&evidence, 25), Judgement::Open(_)), "one look proves nothing");
+    evidence.looks.push((At(25_000), closed_look(&[70, 71])));
+    assert!(matches!(judged(&evidence, 26), Judgement::Open(_)), "two looks at the same moment prove nothing");
+    evidence.looks.push((At(28_000), closed_look(&[71])));
+    let Observation::Hang(Hang { witness: Witness::ClosedWait(wait), at, .. }) = seen(evidence.clone(), 29) else { panic!() };
+    assert_eq!((wait.holders.len(), at), (1, At(28_000)));
+    assert_eq!(wait.holders.first().unwrap().tid, 71);
+}
+
+#[test]
+fn a_wait_that_changes_hands_is_no_hang() {
+    let mut evidence = silent(healthy(15), 30);
+    evidence.looks.push((At(24_000), closed_look(&[70])));
+    evidence.looks.push((At(28_000), closed_look(&[71])));
+    assert!(matches!(judged(&evidence, 29), Judgement::Open(_)));
+}
+
+#[test]
+fn looks_before_the_last_progress_do_not_count() {
+    let mut evidence = healthy(29);
+    evidence.looks.push((At(20_000), closed_look(&[70])));
+    evidence.looks.push((At(28_000), closed_look(&[70])));
+    let evidence = silent(evidence, 40);
+    assert_eq!(judged(&evidence, 40), Judgement::Open(Next::Look));
+}
+
+#[test]
+fn whoever_sleeps_in_reclaim_holds_nothing_up() {
+    let mut look = closed_look(&[70]);
+    look.running[0].stack = format!("[<0>] reclaim_throttle+0x1/0x2\n{}", look.running[0].stack);
+    assert_eq!(ClosedWait::find(&look), None);
+    let mut nobody_dies = closed_look(&[70]);
+    nobody_dies.dying.clear();
+    assert_eq!(ClosedWait::find(&nobody_dies), None);
+    let mut no_handle = closed_look(&[70]);
+    no_handle.running[0].stack = "[<0>] __getblk_gfp+0x1/0x2\n[<0>] blkdev_read+0x1/0x2\n".into();
+    assert_eq!(ClosedWait::find(&no_handle), None);
+}
+
+#[test]
+fn a_silent_agent_needs_qemus_word() {
+    let mut evidence = healthy(15);
+    assert_eq!(judged(&evidence, 30), Judgement::Open(Next::AskStatus));
+    evidence.qmp.push((At(31_000), QmpFact::Status("paused".into())));
+    is_invalid(seen(evidence.clone(), 31), Fault::Host, "paused");
+    evidence.qmp[0].1 = QmpFact::Silent;
+    is_invalid(seen(evidence.clone(), 31), Fault::Qemu, "neither the agent nor QEMU");
+    evidence.qmp[0].1 = QmpFact::Status("running".into());
+    assert!(matches!(judged(&evidence, 100), Judgement::Open(_)));
+    line(&mut evidence, 50, "[ 40.0] watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [ext4-oom:345]");
+    let Observation::Hang(Hang { witness: Witness::Guest { title }, .. }) = seen(evidence, 140) else { panic!() };
+    assert!(title.unwrap().contains("soft lockup"));
+}
+
+#[test]
+fn the_first_event_is_the_cause() {
+    let mut evidence = healthy(15);
+    line(&mut evidence, 10, "[ 5.0] BUG: kernel NULL pointer dereference, address: 0000000000000010");
+    line(&mut evidence, 11, "[ 5.1] Kernel panic - not syncing: Fatal exception");
+    assert!(matches!(judged(&evidence, 11), Judgement::Open(Next::Wait(At(12_000)))), "the rest of the report is waited for");
+    evidence.end = Some((At(11_500), VmEnd::Exited { status: Some(0), signal: None, stderr: String::new() }));
+    let Observation::Crash { title, .. } = seen(evidence, 12) else { panic!() };
+    assert!(title.starts_with("BUG: kernel NULL pointer"));
+}
+
+#[test]
+fn a_panic_over_a_hang_is_a_hang() {
+    let mut evidence = healthy(15);
+    line(&mut evidence, 40, "[ 35.0] Kernel panic - not syncing: hung_task: blocked tasks");
+    let Observation::Hang(Hang { witness: Witness::Panic { .. }, last_progress, .. }) = seen(evidence, 43) else { panic!() };
+    assert_eq!(last_progress, At(15_100));
+}
+
+#[test]
+fn a_kernel_that_does_not_boot_is_evidence() {
+    let reset = |reason: &str| {
+        let mut evidence = healthy(3);
+        evidence.boot = crate::evidence::Boot::default();
+        evidence.qmp.push((At(900), QmpFact::Shutdown(reason.into())));
+        evidence.end = Some((At(1000), VmEnd::Exited { status: Some(0), signal: None, stderr: String::new() }));
+        evidence
+    };
+    let reason = |evidence, at| match seen(evidence, at) {
+        Observation::BootFailure { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(reason(reset("guest-reset"), 1).contains("guest-reset"));
+    let mut panics = reset("guest-reset");
+    line(&mut panics, 0, "[ 0.5] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)");
+    assert!(reason(panics, 1).contains("VFS"));
+    let mut stuck = healthy(3);
+    stuck.boot = crate::evidence::Boot { hello: Some(At(3000)), step: Some((At(3100), Step::Array)), ..Default::default() };
+    assert!(matches!(judged(&stuck, 59), Judgement::Open(Next::Wait(At(60_000)))));
+    assert!(reason(stuck.clone(), 60).contains("Array"));
+    stuck.boot.failed = Some((At(4000), Step::Root, "no such device".into()));
+    assert!(reason(stuck, 5).contains("no such device"));
+}
+
+#[test]
+fn qemus_death_is_ours() {
+    let mut evidence = healthy(15);
+    evidence.end = Some((At(15_000), VmEnd::Exited { status: None, signal: Some(9), stderr: String::new() }));
+    is_invalid(seen(evidence.clone(), 15), Fault::Qemu, "signal 9");
+    evidence.end = Some((At(15_000), VmEnd::Exited { status: Some(1), signal: None, stderr: "qemu: no".into() }));
+    is_invalid(seen(evidence, 15), Fault::Qemu, "qemu: no");
+    let mut evidence = healthy(15);
+    evidence.qmp.push((At(14_000), QmpFact::BlockIoError("No space left on device".into())));
+    is_invalid(seen(evidence, 15), Fault::Host, "No space left");
+    let mut evidence = healthy(15);
+    evidence.end = Some((At(15_000), VmEnd::Interrupted));
+    is_invalid(seen(evidence, 15), Fault::User, "interrupted");
+    let mut evidence = healthy(3);
+    evidence.trouble.push((At(0), Trouble::QemuStart("no QEMU".into())));
+    is_invalid(seen(evidence, 3), Fault::Qemu, "no QEMU");
+}
+
+#[test]
+fn an_early_end_is_no_result() {
+    is_invalid(seen(healthy(15), 16), Fault::Host, "before anything was certain");
+}
