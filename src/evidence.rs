@@ -122,6 +122,26 @@ pub struct Count {
     pub oom_kills: Option<u64>,
 }
 
+/// How a reproducer's report begins.
+const COUNT_MARK: &str = "hangproof: t=";
+
+impl Count {
+    /// Reads a line of the reproducer's output; none if it is no report.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let rest = line.trim().strip_prefix(COUNT_MARK)?;
+        let value = |key: &str| rest.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
+        Some(Self { operations: value("ops")?, oom_kills: value("oom_kills") })
+    }
+
+    /// The line that would be read as this report.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let kills = self.oom_kills.map(|kills| format!(" oom_kills={kills}")).unwrap_or_default();
+        format!("{COUNT_MARK}0 ops={}{kills}", self.operations)
+    }
+}
+
 /// How the reproducer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The program `hangproof`: see `cli`.
+
+fn main() -> std::process::ExitCode {
+    hangproof::cli::main().into()
+}

@@ -3,7 +3,8 @@
 //! The store is `$XDG_CACHE_HOME/hangproof` (or `HANGPROOF_CACHE`). What is in `sources/`, `builds/`, `trees/`, `images/` is named by its content's
 //! key, written under `work/` and renamed when complete, so a folder that is there is whole. Scratch folders hold a lock file that its owner keeps
 //! locked: one whose lock is free was left by a program that was killed, and [`Store::sweep`] removes it together with the processes that still
-//! use it. This file knows nothing of what is stored.
+//! use it. `logs/` holds what outside programs printed, `notes/` small facts that only save work (they may vanish at any time). This file knows
+//! nothing of what is stored.
 //!
 //! Read [`Store`] first.
 
@@ -120,7 +121,7 @@ impl Store {
     /// # Errors
     /// When a folder can't be made.
     pub fn open_at(root: &Path) -> Result<Self, StoreError> {
-        for folder in Kept::ALL.map(Kept::folder).into_iter().chain(["work", "locks"]) {
+        for folder in Kept::ALL.map(Kept::folder).into_iter().chain(["work", "locks", "logs", "notes"]) {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(failed("create", &path))?;
         }
@@ -154,12 +155,27 @@ impl Store {
         there.then_some(path)
     }
 
+    /// A scratch folder with a fixed name, for work whose result depends on the path it was made at. The caller holds a lock for the name;
+    /// what a killed program left there is removed first.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn work_at(&self, name: &str) -> Result<Scratch, StoreError> {
+        let parent = self.root.join("work");
+        let name = format!("{SCRATCH_PREFIX}{name}");
+        let path = parent.join(&name);
+        if path.exists() {
+            remove_stale(&path);
+        }
+        scratch_in(&parent, &name, 0)
+    }
+
     /// A scratch folder on the store's own filesystem, so that what is made in it can be renamed into place.
     ///
     /// # Errors
     /// When it can't be made.
     pub fn work(&self) -> Result<Scratch, StoreError> {
-        scratch_in(&self.root.join("work"))
+        scratch_in(&self.root.join("work"), SCRATCH_PREFIX, 6)
     }
 
     /// Renames a finished file or folder into its place. What another process put there first stays.
@@ -186,6 +202,74 @@ impl Store {
         Ok(Lock { _file: file })
     }
 
+    /// The lock of this name, if nobody holds it.
+    ///
+    /// # Errors
+    /// When the lock file can't be made.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
+        let path = self.root.join("locks").join(name);
+        let file = open_lock(&path)?;
+        match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(cause) => Err(failed("lock", &path)(cause.into())),
+        }
+    }
+
+    /// Waits for the lock of this name without blocking the thread, so that an interrupt ends the wait.
+    ///
+    /// # Errors
+    /// When the lock file can't be made.
+    pub async fn turn(&self, name: &str) -> Result<Lock, StoreError> {
+        loop {
+            if let Some(lock) = self.try_lock(name)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(TURN_POLL).await;
+        }
+    }
+
+    /// Marks the thing of this kind and key as in use, for as long as the lock lives: `gc` leaves it alone. Take it before [`Store::find`].
+    ///
+    /// # Errors
+    /// When the lock file can't be made.
+    pub fn in_use(&self, kept: Kept, key: &str) -> Result<Lock, StoreError> {
+        let path = self.root.join("locks").join(use_lock(kept, key));
+        let file = open_lock(&path)?;
+        flock(file.as_fd(), FlockOperation::LockShared).map_err(|e| failed("lock", &path)(e.into()))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// The right to remove the thing of this kind and key; none while somebody uses it.
+    ///
+    /// # Errors
+    /// When the lock file can't be made.
+    pub fn try_unused(&self, kept: Kept, key: &str) -> Result<Option<Lock>, StoreError> {
+        self.try_lock(&use_lock(kept, key))
+    }
+
+    /// Where a log of this name is kept.
+    #[must_use]
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.join("logs").join(name)
+    }
+
+    /// A note of this name, if there is one that can be read.
+    #[must_use]
+    pub fn recall<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let note = fs::read(self.root.join("notes").join(name)).ok()?;
+        serde_json::from_slice(&note).ok()
+    }
+
+    /// Writes a note. A note only saves work, so that it couldn't be written is no error.
+    pub fn remember<T: serde::Serialize>(&self, name: &str, note: &T) {
+        let folder = self.root.join("notes");
+        let Ok(mut file) = tempfile::NamedTempFile::new_in(&folder) else { return };
+        if serde_json::to_writer(&mut file, note).is_ok() {
+            let _ = file.persist(folder.join(name));
+        }
+    }
+
     /// Removes scratch folders whose owner is dead, and kills the processes that still use them. Returns what was removed.
     #[must_use]
     pub fn sweep(&self) -> Vec<PathBuf> {
@@ -193,12 +277,20 @@ impl Store {
     }
 }
 
+/// How often a waiting program looks whether it is its turn.
+const TURN_POLL: std::time::Duration = std::time::Duration::from_millis(50);
+
+fn use_lock(kept: Kept, key: &str) -> String {
+    format!("use-{}-{key}", kept.folder())
+}
+
 fn open_lock(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed("open", path))
 }
 
-fn scratch_in(parent: &Path) -> Result<Scratch, StoreError> {
-    let folder = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(parent).map_err(failed("create a folder in", parent))?;
+fn scratch_in(parent: &Path, prefix: &str, random: usize) -> Result<Scratch, StoreError> {
+    let mut builder = tempfile::Builder::new();
+    let folder = builder.prefix(prefix).rand_bytes(random).tempdir_in(parent).map_err(failed("create a folder in", parent))?;
     let path = folder.path().join(LOCK);
     let file = open_lock(&path)?;
     flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", &path)(e.into()))?;
@@ -216,7 +308,7 @@ pub fn trial_folder() -> PathBuf {
 /// # Errors
 /// When it can't be made.
 pub fn trial_scratch() -> Result<Scratch, StoreError> {
-    scratch_in(&trial_folder())
+    scratch_in(&trial_folder(), SCRATCH_PREFIX, 6)
 }
 
 fn sweep_folder(parent: &Path) -> Vec<PathBuf> {
@@ -242,14 +334,15 @@ fn remove_stale(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
 }
 
-/// The processes of this user whose command line names a path below `folder`.
+/// The processes of this user whose command line names a path below `folder`, or that work in it (a make and its compilers name only relative
+/// paths).
 fn processes_naming(folder: &Path) -> Vec<Pid> {
     let needle = format!("{}/", folder.display()).into_bytes();
+    let names_it = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(needle.len()).any(|w| w == needle));
+    let works_in_it = |pid: i32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(needle.len()).any(|w| w == needle)))
-        .filter_map(Pid::from_raw)
-        .collect()
+    pids.filter(|&pid| names_it(pid) || works_in_it(pid)).filter_map(Pid::from_raw).collect()
 }
 
 #[cfg(test)]
@@ -270,7 +363,7 @@ mod tests {
         let stale = store.root().join("work").join("hangproof-stale");
         fs::create_dir(&stale).unwrap();
         fs::write(stale.join(LOCK), "").unwrap();
-        assert_eq!(sweep_folder(&store.root().join("work")), [stale.clone()]);
+        assert_eq!(sweep_folder(&store.root().join("work")), std::slice::from_ref(&stale));
         assert!(held.path().exists());
         assert!(!stale.exists());
     }

@@ -191,6 +191,21 @@ pub struct Look {
     pub log: String,
     /// Tasks with a pending SIGKILL: they were told to die and have not.
     pub dying: Vec<Dying>,
+    /// Stacks of tasks that run or are ready to. The kernel's own task list can't show them: it unwinds from where a task last slept.
+    pub running: Vec<Running>,
+}
+
+/// A task that runs or is ready to, and its stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Thread identifier.
+    pub tid: u32,
+    /// Thread group.
+    pub tgid: u32,
+    /// Name of the task.
+    pub comm: String,
+    /// `/proc/PID/task/TID/stack`: the deepest of some samples.
+    pub stack: String,
 }
 
 /// A task that was told to die and has not.

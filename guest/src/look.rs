@@ -1,4 +1,4 @@
-//! A look at all tasks: what sysrq `w`, `t` and `l` print, and who was told to die.
+//! A look at all tasks: what sysrq `w`, `t` and `l` print, who was told to die, and where the running tasks are.
 //!
 //! Sysrq runs in a thread that is given up if it doesn't come back; the log is collected beside it. Nothing is judged here.
 
@@ -49,7 +49,7 @@ pub fn take(id: u64) -> Result<Look, Fault> {
         });
         done.store(true, Relaxed);
     })?;
-    let dying = dying()?;
+    let (dying, running) = (aside("dying", tasks::dying)?, aside("running", tasks::running)?);
     let start = Instant::now();
     let mut log = String::new();
     loop {
@@ -65,15 +65,17 @@ pub fn take(id: u64) -> Result<Look, Fault> {
         }
         sleep(Duration::from_millis(5));
     }
-    let dying = dying.recv_timeout(DEADLINE.saturating_sub(start.elapsed())).unwrap_or_default();
-    Ok(Look { id, uptime_ms: began, log, dying })
+    let left = || DEADLINE.saturating_sub(start.elapsed());
+    let dying = dying.recv_timeout(left()).unwrap_or_default();
+    let running = running.recv_timeout(left()).unwrap_or_default();
+    Ok(Look { id, uptime_ms: began, log, dying, running })
 }
 
 /// Looks through `/proc` in a thread of its own, which is given up if it doesn't come back.
-fn dying() -> Result<mpsc::Receiver<Vec<hangproof_wire::Dying>>, Fault> {
+fn aside<T: Send + 'static>(name: &'static str, look: fn() -> T) -> Result<mpsc::Receiver<T>, Fault> {
     let (sender, receiver) = mpsc::channel();
-    spawn("dying", move || {
-        let _ = sender.send(tasks::dying());
+    spawn(name, move || {
+        let _ = sender.send(look());
     })?;
     Ok(receiver)
 }

@@ -1,12 +1,15 @@
-//! Tasks that were told to die and have not, from `/proc/*/task/*/status`.
+//! Tasks that were told to die and have not, and the stacks of tasks that run, from `/proc/*/task/*`.
 //!
-//! It reads nothing else of a task: `cmdline`, `maps` and `environ` need the memory map's lock, `stack` needs `exec_update_lock`, and a hung task may
-//! hold either; `status` takes spin locks only (`fs/proc/array.c`).
+//! Of a sleeping task it reads `status` only, which takes spin locks (`fs/proc/array.c`): `cmdline`, `maps` and `environ` need the memory map's lock,
+//! `stack` needs `exec_update_lock` (EL7: `cred_guard_mutex`), and a hung task may hold either. `stack` is read of tasks that are awake: those can't
+//! sleep with such a lock held. One that falls asleep in between may block the reader; so callers run this in a thread that they can give up.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use hangproof_wire::Dying;
+use hangproof_wire::{Dying, Running};
 
 /// Most tasks that are listed.
 pub const LIMIT: usize = 4096;
@@ -16,18 +19,59 @@ const KILL: u64 = 1 << 8;
 
 /// All tasks with a pending SIGKILL.
 pub fn dying() -> Vec<Dying> {
-    let threads = numbered(Path::new("/proc")).flat_map(|process| numbered(&process.join("task")));
-    threads.filter_map(|thread| parse(&fs::read_to_string(thread.join("status")).ok()?)).take(LIMIT).collect()
+    threads().filter_map(|thread| parse(&fs::read_to_string(thread.join("status")).ok()?)).take(LIMIT).collect()
 }
 
-fn numbered(folder: &Path) -> impl Iterator<Item = std::path::PathBuf> + use<> {
+/// How often running tasks are sampled, and how long after each other: a running task shows its whole stack only at some moments.
+const SAMPLES: u32 = 12;
+
+/// See [`SAMPLES`]. Longer than a scheduler tick of 4 ms (HZ=250).
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(15);
+
+/// The stacks of all tasks that run or are ready to, but our own; of each the deepest of some samples.
+pub fn running() -> Vec<Running> {
+    let mut deepest: BTreeMap<u32, Running> = BTreeMap::new();
+    for sample in 0..SAMPLES {
+        if sample > 0 {
+            std::thread::sleep(SAMPLE_INTERVAL);
+        }
+        for found in threads().filter_map(|thread| awake(&thread)).take(LIMIT) {
+            let known = deepest.entry(found.tid).or_insert_with(|| found.clone());
+            if found.stack.lines().count() > known.stack.lines().count() {
+                *known = found;
+            }
+        }
+    }
+    deepest.into_values().collect()
+}
+
+/// The thread of this folder with its stack, if it runs and isn't ours.
+fn awake(thread: &Path) -> Option<Running> {
+    let status = fs::read_to_string(thread.join("status")).ok()?;
+    let tgid = field(&status, "Tgid")?.parse().ok()?;
+    if tgid == std::process::id() || !field(&status, "State")?.starts_with('R') {
+        return None;
+    }
+    let stack = fs::read_to_string(thread.join("stack")).ok()?;
+    Some(Running { tid: field(&status, "Pid")?.parse().ok()?, tgid, comm: field(&status, "Name")?.to_owned(), stack })
+}
+
+fn threads() -> impl Iterator<Item = PathBuf> {
+    numbered(Path::new("/proc")).flat_map(|process| numbered(&process.join("task")))
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+fn numbered(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)).map(|entry| entry.path())
 }
 
 /// The task of a `status` file, if it has a pending SIGKILL and still lives.
 fn parse(status: &str) -> Option<Dying> {
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let field = |name: &str| field(status, name);
     let mask = |name: &str| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
     if (mask("SigPnd") | mask("ShdPnd")) & KILL == 0 {
         return None;

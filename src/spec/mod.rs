@@ -6,12 +6,28 @@
 //!
 //! Read [`Definitions`] first.
 
+mod image;
+mod kernel;
+mod load;
+mod marks;
+mod overrides;
+mod pipeline;
+mod problem;
+mod raw;
+mod sheet;
+mod words;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use load::{NoRoot, load};
+pub use overrides::OverrideError;
+pub use problem::{Problem, Problems};
+pub use words::{DIR, DURATION};
 
 /// Everything that the definition folders hold.
 #[derive(Debug, Clone, Default)]
@@ -331,7 +347,7 @@ pub struct Trigger {
 }
 
 impl Definitions {
-    /// The kernels that extend `name`, directly or not.
+    /// Whether a kernel extends `name`.
     #[must_use]
     pub fn is_base(&self, name: &Name) -> bool {
         self.kernels.values().any(|kernel| kernel.base.as_ref() == Some(name))

@@ -1,0 +1,206 @@
+//! Configuration: fragments laid over a base, and whether Kconfig kept what they ask for.
+//!
+//! Kconfig drops what it can't satisfy without a word, and then the kernel under test isn't the one that was meant; so every requested symbol is
+//! looked up afterwards and all that didn't stick are told at once. This file runs no program.
+//!
+//! Read [`Requests`] first.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::error::{BuildError, failed};
+
+/// What fragments ask for, the later ones having won.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requests(BTreeMap<String, Request>);
+
+/// One symbol's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Request {
+    /// `n` for `is not set`.
+    value: String,
+    file: PathBuf,
+    line: usize,
+}
+
+/// A requested symbol that Kconfig didn't keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotSet {
+    /// The symbol, with `CONFIG_`.
+    pub symbol: String,
+    /// What was asked for.
+    pub wanted: String,
+    /// What it is.
+    pub actual: String,
+    /// The file and line that ask for it.
+    pub requested: (PathBuf, usize),
+    /// Whether any Kconfig file of the source defines it.
+    pub known: bool,
+}
+
+impl fmt::Display for NotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { symbol, wanted, actual, requested: (file, line), known } = self;
+        let why = if *known { "what it depends on isn't met" } else { "this source has no such symbol" };
+        write!(f, "{}:{line}: {symbol}: wanted {wanted}, got {actual} ({why})", file.display())
+    }
+}
+
+/// A line of a configuration: the symbol with `CONFIG_`, and its value (`n` for `is not set`). None for a comment or an empty line.
+fn parse_line(line: &str) -> Result<Option<(&str, &str)>, ()> {
+    let line = line.trim();
+    let symbol_is_fine = |symbol: &str| {
+        symbol.strip_prefix("CONFIG_").is_some_and(|s| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+    };
+    if let Some(symbol) = line.strip_prefix("# ").and_then(|rest| rest.strip_suffix(" is not set"))
+        && symbol_is_fine(symbol)
+    {
+        return Ok(Some((symbol, "n")));
+    }
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    match line.split_once('=') {
+        Some((symbol, value)) if symbol_is_fine(symbol) && !value.is_empty() => Ok(Some((symbol, value))),
+        _ => Err(()),
+    }
+}
+
+impl Requests {
+    /// Reads fragments in order.
+    ///
+    /// # Errors
+    /// When one can't be read or has a line that is none of a configuration.
+    pub fn read(fragments: &[PathBuf]) -> Result<Self, BuildError> {
+        let mut requests = BTreeMap::new();
+        for fragment in fragments {
+            let text = std::fs::read_to_string(fragment).map_err(failed("read", fragment))?;
+            for (line, content) in (1..).zip(text.lines()) {
+                let parsed = parse_line(content);
+                let wrong = || BuildError::Fragment { path: fragment.clone(), line, text: content.to_owned() };
+                if let Some((symbol, value)) = parsed.map_err(|()| wrong())? {
+                    requests.insert(symbol.to_owned(), Request { value: value.to_owned(), file: fragment.clone(), line });
+                }
+            }
+        }
+        Ok(Self(requests))
+    }
+
+    /// The configuration `base` with the requests in place of what it says of their symbols.
+    #[must_use]
+    pub fn laid_over(&self, base: &str) -> String {
+        let kept = base.lines().filter(|line| !matches!(parse_line(line), Ok(Some((symbol, _))) if self.0.contains_key(symbol)));
+        let mut merged: String = kept.flat_map(|line| [line, "\n"]).collect();
+        for (symbol, Request { value, .. }) in &self.0 {
+            merged += &if value == "n" { format!("# {symbol} is not set\n") } else { format!("{symbol}={value}\n") };
+        }
+        merged
+    }
+
+    /// The requests that `config`, Kconfig's result, doesn't keep. `tree` is looked through for the symbols only if there are any.
+    #[must_use]
+    pub fn not_set(&self, config: &str, tree: &Path) -> Vec<NotSet> {
+        let actual = values(config);
+        let mut lost: Vec<_> = self
+            .0
+            .iter()
+            .map(|(symbol, request)| (symbol, request, actual.get(symbol.as_str()).copied().unwrap_or("n")))
+            .filter(|(_, request, actual)| *actual != request.value)
+            .map(|(symbol, request, actual)| NotSet {
+                symbol: symbol.clone(),
+                wanted: request.value.clone(),
+                actual: actual.to_owned(),
+                requested: (request.file.clone(), request.line),
+                known: false,
+            })
+            .collect();
+        if !lost.is_empty() {
+            let known = defined_symbols(tree);
+            for one in &mut lost {
+                one.known = one.symbol.strip_prefix("CONFIG_").is_some_and(|symbol| known.contains(symbol));
+            }
+        }
+        lost
+    }
+}
+
+fn values(config: &str) -> BTreeMap<&str, &str> {
+    config.lines().filter_map(|line| parse_line(line).ok().flatten()).collect()
+}
+
+/// Whether `config` has `symbol` (with `CONFIG_`) as `y`.
+#[must_use]
+pub fn is_on(config: &str, symbol: &str) -> bool {
+    config.lines().any(|line| line.strip_prefix(symbol) == Some("=y"))
+}
+
+/// How many symbols `config` has as `y`.
+#[must_use]
+pub fn count_on(config: &str) -> usize {
+    config.lines().filter(|line| line.ends_with("=y")).count()
+}
+
+/// The symbols that a source's Kconfig files define.
+fn defined_symbols(tree: &Path) -> HashSet<String> {
+    let files = walkdir::WalkDir::new(tree).into_iter().flatten();
+    let kconfig =
+        files.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("Kconfig")) && entry.file_type().is_file());
+    let texts = kconfig.filter_map(|entry| std::fs::read(entry.path()).ok());
+    texts.flat_map(|text| symbols_of(&String::from_utf8_lossy(&text))).collect()
+}
+
+fn symbols_of(kconfig: &str) -> Vec<String> {
+    let names = kconfig.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        matches!(words.next(), Some("config" | "menuconfig")).then(|| words.next()).flatten()
+    });
+    names.map(ToOwned::to_owned).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn requests(fragments: &[&str]) -> (tempfile::TempDir, Result<Requests, BuildError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |(number, text): (usize, &&str)| {
+            let path = folder.path().join(format!("{number}.config"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let paths: Vec<_> = fragments.iter().enumerate().map(write).collect();
+        let requests = Requests::read(&paths);
+        (folder, requests)
+    }
+
+    #[test]
+    fn a_later_fragment_wins_and_the_base_is_replaced() {
+        let (_folder, requests) = requests(&["CONFIG_A=y\nCONFIG_B=\"x=y\"\n# a comment\n", "# CONFIG_A is not set\n\nCONFIG_C=0x10\n"]);
+        let merged = requests.unwrap().laid_over("CONFIG_A=m\n# CONFIG_C is not set\nCONFIG_D=y\n");
+        assert_eq!(merged, "CONFIG_D=y\n# CONFIG_A is not set\nCONFIG_B=\"x=y\"\nCONFIG_C=0x10\n");
+    }
+
+    #[test]
+    fn all_that_did_not_stick_is_told_at_once() {
+        let (folder, requests) = requests(&["CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\nCONFIG_D=n\nCONFIG_E=3\n"]);
+        std::fs::write(folder.path().join("Kconfig.x"), "config B\n\tbool\nmenuconfig C\n\tbool\n").unwrap();
+        let lost = requests.unwrap().not_set("# CONFIG_B is not set\nCONFIG_C=y\nCONFIG_E=3\n", folder.path());
+        let shown: Vec<_> = lost.iter().map(|one| one.to_string().replace(folder.path().to_str().unwrap(), "DIR")).collect();
+        assert_eq!(
+            shown,
+            [
+                "DIR/0.config:1: CONFIG_A: wanted y, got n (this source has no such symbol)",
+                "DIR/0.config:2: CONFIG_B: wanted y, got n (what it depends on isn't met)",
+                "DIR/0.config:3: CONFIG_C: wanted n, got y (what it depends on isn't met)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_an_error() {
+        let (_folder, requests) = requests(&["CONFIG_A=y\nCONFG_B=y\n"]);
+        assert!(requests.unwrap_err().to_string().contains("0.config:2: \"CONFG_B=y\" is neither"));
+    }
+}

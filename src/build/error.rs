@@ -1,0 +1,154 @@
+//! Why a kernel wasn't built: one enum for callers that branch, each message with its remedy.
+//!
+//! Nothing is done here.
+//!
+//! Read [`BuildError`] first.
+
+use std::path::{Path, PathBuf};
+
+use super::config::NotSet;
+use crate::source::SourceError;
+use crate::source::patch::PatchError;
+use crate::source::program::ProgramError;
+use crate::source::tree::TreeError;
+use crate::spec::Name;
+use crate::store::StoreError;
+
+/// Why a kernel wasn't built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no source tree.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A patch doesn't apply.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// A tree can't be cloned.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// An outside program is missing or failed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The kernel that this one extends wasn't built.
+    #[error("{base}, which it extends: {cause}")]
+    Base {
+        /// The base.
+        base: Name,
+        /// Why not.
+        cause: Box<Self>,
+    },
+    /// The kernel that this one extends isn't defined.
+    #[error("it extends {base}, which isn't defined: define it, or correct the name")]
+    NoBase {
+        /// The base.
+        base: Name,
+    },
+    /// Programs or headers that a kernel needs are missing on this machine.
+    #[error("{} missing on this machine: `apt-get install {}`", missing.join(", "), packages.join(" "))]
+    MissingTools {
+        /// What is missing.
+        missing: Vec<String>,
+        /// The Debian packages that have it.
+        packages: Vec<String>,
+    },
+    /// An operation on a file failed.
+    #[error("{what} {}: {cause}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        cause: std::io::Error,
+    },
+    /// A configuration file has a line that is none.
+    #[error("{}:{line}: {text:?} is neither `CONFIG_X=value` nor `# CONFIG_X is not set`: correct or remove it", path.display())]
+    Fragment {
+        /// The file.
+        path: PathBuf,
+        /// The line's number.
+        line: usize,
+        /// The line.
+        text: String,
+    },
+    /// Requested options didn't stick.
+    #[error(
+        "{} requested configuration {} not stick:{}\nturn on what they depend on, or remove them",
+        .0.len(),
+        if .0.len() == 1 { "symbol did" } else { "symbols did" },
+        .0.iter().map(|not_set| format!("\n  {not_set}")).collect::<String>()
+    )]
+    Config(Vec<NotSet>),
+    /// A step of make failed.
+    #[error("make {target} failed: {what}{}; the whole log is {}", blame(.patch.as_ref()), log.display())]
+    Make {
+        /// What was made.
+        target: String,
+        /// The first error in the log.
+        what: String,
+        /// The patch that touches the file of the first error, if one does.
+        patch: Option<PathBuf>,
+        /// The log.
+        log: PathBuf,
+    },
+    /// The disk is full.
+    #[error("the filesystem at {} is full: make room there (`hangproof gc`), or set HANGPROOF_CACHE to a folder elsewhere{}", filesystem.display(), logged(log.as_ref()))]
+    DiskFull {
+        /// Where the filesystem is mounted.
+        filesystem: PathBuf,
+        /// The log, if the build had begun.
+        log: Option<PathBuf>,
+    },
+    /// What make made isn't what a kernel is.
+    #[error("{} is no kernel that can be read: {why}; the whole log is {}", path.display(), log.display())]
+    NoKernel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// The log.
+        log: PathBuf,
+    },
+}
+
+fn blame(patch: Option<&PathBuf>) -> String {
+    patch.map(|patch| format!(" (the file is changed by patch {}: look there first)", patch.display())).unwrap_or_default()
+}
+
+fn logged(log: Option<&PathBuf>) -> String {
+    log.map(|log| format!("; the whole log is {}", log.display())).unwrap_or_default()
+}
+
+impl BuildError {
+    /// The filesystem that holds `place` is full.
+    #[must_use]
+    pub fn disk_full(place: &Path, log: Option<&Path>) -> Self {
+        Self::DiskFull { filesystem: mount_point(place), log: log.map(Path::to_owned) }
+    }
+
+    /// The same error, or the full disk that is behind it. It is told by its words, because git and apt tell it in no other way.
+    #[must_use]
+    pub fn or_disk_full(self, place: &Path, log: Option<&Path>) -> Self {
+        match self {
+            Self::DiskFull { .. } | Self::Base { .. } | Self::Config(_) => self,
+            other if super::log::is_disk_full(&other.to_string()) => Self::disk_full(place, log),
+            other => other,
+        }
+    }
+}
+
+/// Where the filesystem that holds `path` is mounted.
+fn mount_point(path: &Path) -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
+    let here = device(path);
+    path.ancestors().take_while(|ancestor| device(ancestor) == here).last().unwrap_or(path).to_owned()
+}
+
+/// An `io::Error` with what was tried on what.
+pub fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> BuildError + use<'a> {
+    move |cause| BuildError::Io { what, path: path.to_owned(), cause }
+}

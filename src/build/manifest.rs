@@ -1,0 +1,119 @@
+//! Everything that went into a build, as a value: its key before, its record after.
+//!
+//! What a definition says in words (name, description, comments) is no part of the key; what changes a bit of the kernel is.
+//!
+//! Read [`Manifest`] first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{BuildError, failed};
+use super::toolchain::Tools;
+use crate::source::Provenance;
+use crate::spec::Name;
+
+/// Part of every key: raised when the same inputs would give another result.
+pub const FORMAT: u32 = 1;
+
+/// What a kernel was built from and how it went: `manifest.json` beside the results, and part of every report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Manifest {
+    /// The kernel.
+    pub kernel: Name,
+    /// Its key: a digest of everything that went into it.
+    pub key: String,
+    /// The kernel in whose built tree it was built, if it was.
+    pub base: Option<Name>,
+    /// That kernel's key.
+    pub base_key: Option<String>,
+    /// Where the source comes from.
+    pub source: Provenance,
+    /// What compiled it.
+    pub toolchain: Tools,
+    /// How it was configured.
+    pub configuration: ConfigurationRecord,
+    /// Compatibility changes in order, the base's among them.
+    pub compatibility: Vec<FileRecord>,
+    /// The user's patches in order, the base's among them.
+    pub patches: Vec<FileRecord>,
+    /// Settings that make a build reproducible.
+    pub settings: BTreeMap<String, String>,
+    /// How long it took, from the clone to the kept results.
+    pub seconds: f64,
+    /// Objects that were compiled.
+    pub objects: u64,
+    /// Signature of the loaded sections of vmlinux.
+    pub elf_signature: String,
+    /// The signature is the base's: the patches change nothing that runs.
+    pub unchanged_from_base: bool,
+}
+
+/// How a kernel was configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ConfigurationRecord {
+    /// `defconfig`, `allnoconfig`, or the file's path.
+    pub base: String,
+    /// Fragments in order, the base's among them.
+    pub fragments: Vec<FileRecord>,
+    /// BLAKE3 of the result.
+    pub config_blake3: String,
+    /// Options that are `y` in it.
+    pub options_on: usize,
+}
+
+/// A file that went into a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FileRecord {
+    /// Its path, relative to the definitions where it lies below them.
+    pub path: PathBuf,
+    /// BLAKE3 of its content.
+    pub blake3: String,
+}
+
+impl FileRecord {
+    /// Reads a file for its digest. `shown` is how the path is recorded.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn of(path: &Path, shown: &Path) -> Result<Self, BuildError> {
+        let content = std::fs::read(path).map_err(failed("read", path))?;
+        Ok(Self { path: shown.to_owned(), blake3: blake3::hash(&content).to_hex().to_string() })
+    }
+}
+
+/// What goes into a key.
+#[derive(Debug, Serialize)]
+pub struct Inputs<'a> {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Digest of the source tree.
+    pub source: &'a str,
+    /// What compiles it.
+    pub toolchain: &'a Tools,
+    /// The configuration's base: its name, or the digest of its content.
+    pub configuration: &'a str,
+    /// Digests of the fragments, in order.
+    pub fragments: Vec<&'a str>,
+    /// Digests of what is applied to the source or to the base's tree, in order.
+    pub patches: Vec<&'a str>,
+    /// Settings that make a build reproducible.
+    pub settings: &'a BTreeMap<String, String>,
+    /// The base's key.
+    pub base: Option<&'a str>,
+}
+
+impl Inputs<'_> {
+    /// The key, in hex.
+    ///
+    /// # Errors
+    /// Never in practice: plain values can be written as JSON.
+    pub fn key(&self) -> Result<String, BuildError> {
+        let text = serde_json::to_vec(self).map_err(|cause| failed("write", Path::new("the key"))(cause.into()))?;
+        Ok(blake3::hash(&text).to_hex().to_string())
+    }
+}

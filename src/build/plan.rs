@@ -1,0 +1,229 @@
+//! What has to be done for a kernel, and its key: found out before anything is built.
+//!
+//! The source is fetched here, because its digest is part of the key; no tree is cloned and no make is run.
+//!
+//! Read [`Plan`] first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::error::BuildError;
+use super::manifest::{ConfigurationRecord, FORMAT, FileRecord, Inputs, Manifest};
+use super::toolchain::Tools;
+use crate::event::{Event, Events};
+use crate::source::{self, Fetched, patch};
+use crate::spec::{ConfigurationBase, Definitions, Kernel, Source};
+use crate::store::Store;
+
+/// What has to be done for a kernel.
+#[derive(Debug)]
+pub struct Plan {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Digest of everything that goes into it.
+    pub key: String,
+    /// The plan of the kernel in whose built tree's clone it is built; none if it is built from the source.
+    pub base: Option<Box<Self>>,
+    /// The source.
+    pub source: Fetched,
+    /// The toolchain's versions.
+    pub tools: Tools,
+    /// What is applied, in order, to the source or to the base's tree.
+    pub patches: Vec<PathBuf>,
+    /// Whether the configuration is made, or the base's is right as it is.
+    pub configure: bool,
+    records: Records,
+}
+
+#[derive(Debug)]
+struct Records {
+    base: String,
+    base_digest: String,
+    fragments: Vec<FileRecord>,
+    compatibility: Vec<FileRecord>,
+    patches: Vec<FileRecord>,
+    settings: BTreeMap<String, String>,
+}
+
+/// Settings that make a build reproducible. The time is arbitrary and the same for all kernels, so that two of them differ by their code only;
+/// an empty `LOCALVERSION` keeps `scripts/setlocalversion` from adding a `+` (scripts/setlocalversion, `${LOCALVERSION+set}`).
+const SETTINGS: [(&str, &str); 7] = [
+    ("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 2026"),
+    ("KBUILD_BUILD_USER", "hangproof"),
+    ("KBUILD_BUILD_HOST", "hangproof"),
+    ("KBUILD_BUILD_VERSION", "1"),
+    ("LOCALVERSION", ""),
+    ("LC_ALL", "C"),
+    ("TZ", "UTC"),
+];
+
+impl Plan {
+    /// Plans a kernel and the kernels that it extends. Fetches their source.
+    ///
+    /// # Errors
+    /// When the source can't be had, a program is missing, or a file of the definition can't be read.
+    pub async fn of(store: &Store, definitions: &Definitions, kernel: &Kernel, events: &Events) -> Result<Self, BuildError> {
+        let base = match &kernel.base {
+            None => None,
+            Some(name) => {
+                let base = definitions.kernels.get(name).ok_or_else(|| BuildError::NoBase { base: name.clone() })?;
+                let plan = if extends(kernel, base) { Some(Box::pin(Self::of(store, definitions, base, events)).await?) } else { None };
+                plan.map(|plan| (plan, base))
+            }
+        };
+        let (source, tools) = match &base {
+            Some((plan, _)) => (plan.source.clone(), plan.tools.clone()),
+            None => {
+                // Missing programs are told before a long download.
+                let tools = Tools::look(&kernel.toolchain).await?;
+                let step = format!("fetching {}", shown_source(&kernel.source));
+                events.send(Event::BuildStep { kernel: kernel.name.clone(), step });
+                (source::fetch(store, &kernel.source, events).await?, tools)
+            }
+        };
+        let inherited = |count: fn(&Kernel) -> usize| base.as_ref().map_or(0, |(_, base)| count(base));
+        let patches: Vec<_> = kernel.compatibility[inherited(|base| base.compatibility.len())..]
+            .iter()
+            .chain(&kernel.patches[inherited(|base| base.patches.len())..])
+            .cloned()
+            .collect();
+        let more_fragments = kernel.configuration.fragments.len() > inherited(|base| base.configuration.fragments.len());
+        let configure = base.is_none() || more_fragments || touches_kconfig(&patches)?;
+        let records = Records::read(definitions, kernel)?;
+        let base = base.map(|(plan, _)| Box::new(plan));
+        let key = records.key(&source, &tools, base.as_deref())?;
+        Ok(Self { kernel: kernel.clone(), key, base, source, tools, patches, configure, records })
+    }
+
+    /// The plan at the bottom: the kernel that is built from the source.
+    #[must_use]
+    pub fn root(&self) -> &Self {
+        self.base.as_deref().map_or(self, Self::root)
+    }
+
+    /// Settings that make a build reproducible, as environment variables.
+    #[must_use]
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.records.settings
+    }
+
+    /// The last of the kernel's patches, its base's among them, that touches `file`.
+    #[must_use]
+    pub fn patch_of(&self, file: &str) -> Option<PathBuf> {
+        let all = self.kernel.compatibility.iter().chain(&self.kernel.patches);
+        let touches = |path: &&PathBuf| {
+            let text = std::fs::read(path).unwrap_or_default();
+            patch::read(path, &String::from_utf8_lossy(&text)).is_ok_and(|patch| patch.files.contains(Path::new(file)))
+        };
+        all.rev().find(touches).cloned()
+    }
+
+    /// The record of a finished build.
+    #[must_use]
+    pub fn manifest(&self, outcome: Outcome) -> Manifest {
+        let Records { base, fragments, compatibility, patches, settings, .. } = &self.records;
+        let Outcome { config_blake3, options_on, seconds, objects, elf_signature, unchanged_from_base } = outcome;
+        Manifest {
+            kernel: self.kernel.name.clone(),
+            key: self.key.clone(),
+            base: self.base.as_ref().map(|plan| plan.kernel.name.clone()),
+            base_key: self.base.as_ref().map(|plan| plan.key.clone()),
+            source: self.source.provenance.clone(),
+            toolchain: self.tools.clone(),
+            configuration: ConfigurationRecord { base: base.clone(), fragments: fragments.clone(), config_blake3, options_on },
+            compatibility: compatibility.clone(),
+            patches: patches.clone(),
+            settings: settings.clone(),
+            seconds,
+            objects,
+            elf_signature,
+            unchanged_from_base,
+        }
+    }
+}
+
+/// What is only known after a build.
+#[derive(Debug)]
+pub struct Outcome {
+    /// BLAKE3 of the configuration.
+    pub config_blake3: String,
+    /// Options that are `y` in it.
+    pub options_on: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// Objects that were compiled.
+    pub objects: u64,
+    /// Signature of vmlinux.
+    pub elf_signature: String,
+    /// It is the base's.
+    pub unchanged_from_base: bool,
+}
+
+/// Whether `kernel` differs from `base` only by what comes after what `base` has, so that it can be built in a clone of its tree.
+fn extends(kernel: &Kernel, base: &Kernel) -> bool {
+    kernel.source == base.source
+        && kernel.toolchain == base.toolchain
+        && kernel.configuration.base == base.configuration.base
+        && kernel.configuration.fragments.starts_with(&base.configuration.fragments)
+        && kernel.compatibility.starts_with(&base.compatibility)
+        && kernel.patches.starts_with(&base.patches)
+}
+
+fn touches_kconfig(patches: &[PathBuf]) -> Result<bool, BuildError> {
+    for path in patches {
+        let text = std::fs::read(path).map_err(super::failed("read", path))?;
+        let files = patch::read(path, &String::from_utf8_lossy(&text))?.files;
+        if files.iter().any(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Kconfig"))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn shown_source(source: &Source) -> String {
+    match source {
+        Source::Debian { package, version: None } => package.clone(),
+        Source::Debian { package, version: Some(version) } => format!("{package} {version}"),
+        Source::Tarball { location: crate::spec::Location::Path(path), .. } | Source::Directory { path } => path.display().to_string(),
+        Source::Tarball { location: crate::spec::Location::Url(url), .. } => url.clone(),
+        Source::Git { repository, revision } => format!("{revision} of {repository}"),
+    }
+}
+
+impl Records {
+    fn read(definitions: &Definitions, kernel: &Kernel) -> Result<Self, BuildError> {
+        let record = |path: &PathBuf| FileRecord::of(path, definitions.shown(path));
+        let records = |paths: &[PathBuf]| paths.iter().map(record).collect::<Result<Vec<_>, _>>();
+        let (base, base_digest) = match &kernel.configuration.base {
+            ConfigurationBase::Defconfig => ("defconfig".to_owned(), "defconfig".to_owned()),
+            ConfigurationBase::Allnoconfig => ("allnoconfig".to_owned(), "allnoconfig".to_owned()),
+            ConfigurationBase::File(path) => (definitions.shown(path).display().to_string(), record(path)?.blake3),
+            // The source's digest covers its content.
+            ConfigurationBase::Vendor(path) => (path.display().to_string(), format!("vendor {}", path.display())),
+        };
+        Ok(Self {
+            base,
+            base_digest,
+            fragments: records(&kernel.configuration.fragments)?,
+            compatibility: records(&kernel.compatibility)?,
+            patches: records(&kernel.patches)?,
+            settings: SETTINGS.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        })
+    }
+
+    fn key(&self, source: &Fetched, tools: &Tools, base: Option<&Plan>) -> Result<String, BuildError> {
+        let digests = |records: &'_ [FileRecord]| records.iter().map(|record| record.blake3.clone()).collect::<Vec<_>>();
+        let (fragments, compatibility, patches) = (digests(&self.fragments), digests(&self.compatibility), digests(&self.patches));
+        let inputs = Inputs {
+            format: FORMAT,
+            source: &source.digest,
+            toolchain: tools,
+            configuration: &self.base_digest,
+            fragments: fragments.iter().map(String::as_str).collect(),
+            patches: compatibility.iter().map(String::as_str).chain(["then"]).chain(patches.iter().map(String::as_str)).collect(),
+            settings: &self.settings,
+            base: base.map(|base| base.key.as_str()),
+        };
+        inputs.key()
+    }
+}

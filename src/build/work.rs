@@ -1,0 +1,337 @@
+//! The steps of a build, in order, in a scratch tree that becomes visible only when all have succeeded.
+//!
+//! A kernel whose key is in the store is not built. Two programs that want kernels of one family take turns. This file runs make and moves files;
+//! what the key consists of is `plan`'s business.
+//!
+//! Read [`built`] first.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::BufWriter;
+
+use super::config::{Requests, count_on};
+use super::error::{BuildError, failed};
+use super::plan::{Outcome, Plan};
+use super::{Built, CONFIG, IMAGE, MANIFEST, SYSTEM_MAP, VMLINUX, log, make, signature, toolchain};
+use crate::event::{Event, Events};
+use crate::source::patch;
+use crate::source::stop::blocking;
+use crate::source::tree::{self, Index, Share};
+use crate::spec::{ConfigurationBase, Definitions};
+use crate::store::{Kept, Lock, Scratch, Store};
+
+/// Where and for whom kernels are built.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// Where results are kept.
+    pub store: &'a Store,
+    /// Which kernels extend which.
+    pub definitions: &'a Definitions,
+    /// Who wants to know.
+    pub events: &'a Events,
+    /// How many compilers run at once.
+    pub jobs: usize,
+}
+
+/// The kernel of a plan: from the store, or built now.
+///
+/// # Errors
+/// When a step fails.
+pub async fn built(site: &Site<'_>, plan: &Plan) -> Result<Built, BuildError> {
+    if let Some(found) = find(site, plan)? {
+        return Ok(found);
+    }
+    build(site, plan, site.definitions.is_base(&plan.kernel.name)).await
+}
+
+fn find(site: &Site<'_>, plan: &Plan) -> Result<Option<Built>, BuildError> {
+    let Some(mut found) = Built::find(site.store, &plan.key)? else { return Ok(None) };
+    // Two kernels may be the same but for their name.
+    found.manifest.kernel.clone_from(&plan.kernel.name);
+    site.events.send(Event::BuildFinished { kernel: plan.kernel.name.clone(), cached: true, seconds: 0.0 });
+    Ok(Some(found))
+}
+
+/// A finished tree to clone from; `gc` leaves it alone while the value lives.
+struct Origin {
+    tree: PathBuf,
+    index: Index,
+    share: Share,
+    _in_use: Option<Lock>,
+}
+
+const TREE: &str = "tree";
+const INDEX: &str = "index.json";
+
+/// The built tree of a plan: from the store, or built now.
+async fn origin(site: &Site<'_>, plan: &Plan) -> Result<Origin, BuildError> {
+    let in_use = site.store.in_use(Kept::Trees, &plan.key)?;
+    if site.store.find(Kept::Trees, &plan.key).is_none() {
+        Box::pin(build(site, plan, true)).await?;
+    }
+    let folder = site.store.place(Kept::Trees, &plan.key);
+    let path = folder.join(INDEX);
+    let index = fs::read(&path).map_err(failed("read", &path))?;
+    let index = serde_json::from_slice(&index).map_err(|cause| failed("read", &path)(cause.into()))?;
+    Ok(Origin { tree: folder.join(TREE), index, share: Share::Shared, _in_use: Some(in_use) })
+}
+
+async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, BuildError> {
+    let store = site.store;
+    let origin = match &plan.base {
+        Some(base) => {
+            origin(site, base).await.map_err(|cause| BuildError::Base { base: base.kernel.name.clone(), cause: Box::new(cause) })?
+        }
+        None => Origin { tree: plan.source.tree.clone(), index: plan.source.index.clone(), share: Share::All, _in_use: None },
+    };
+    let family = &plan.root().key[..32];
+    let turn = store.turn(&format!("build-{family}")).await?;
+    if !keep_tree || store.find(Kept::Trees, &plan.key).is_some() {
+        // Somebody else may have built it while we waited.
+        if let Some(found) = find(site, plan)? {
+            return Ok(found);
+        }
+    }
+    let log = store.log(&format!("{}-{}.log", plan.kernel.name, &plan.key[..12]));
+    let scratch = Arc::new(Place { scratch: store.work_at(family)?, _turn: turn });
+    let work = Work {
+        site,
+        plan,
+        started: Instant::now(),
+        tree: scratch.path().join(TREE),
+        scratch: scratch.clone(),
+        log: log.clone(),
+        objects: 0,
+    };
+    let result = work.run(origin, keep_tree).await.map_err(|error| error.or_disk_full(store.root(), Some(&log)));
+    // Tens of thousands of files.
+    blocking(move |_| drop(scratch)).await;
+    result
+}
+
+/// The family's scratch folder, and with it the right to be there: a thread that still works in it keeps others out. Fields are dropped in order.
+struct Place {
+    scratch: Scratch,
+    _turn: Lock,
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+}
+
+/// A build that goes on.
+struct Work<'a> {
+    site: &'a Site<'a>,
+    plan: &'a Plan,
+    started: Instant,
+    tree: PathBuf,
+    scratch: Arc<Place>,
+    log: PathBuf,
+    objects: u64,
+}
+
+impl Work<'_> {
+    async fn run(mut self, origin: Origin, keep_tree: bool) -> Result<Built, BuildError> {
+        let (site, plan) = (self.site, self.plan);
+        site.events.send(Event::BuildStarted { kernel: plan.kernel.name.clone() });
+        fs::write(&self.log, "").map_err(failed("write", &self.log))?;
+        self.step("cloning the tree");
+        self.clone_tree(origin).await?;
+        self.patch().await?;
+        if plan.configure {
+            self.step("configuring");
+            self.configure().await?;
+        }
+        let config_path = self.tree.join(".config");
+        let config = fs::read_to_string(&config_path).map_err(failed("read", &config_path))?;
+        toolchain::check(&plan.kernel.toolchain, &config).await?;
+        self.step("compiling");
+        self.compile(&config).await?;
+        self.step("keeping the results");
+        let built = self.keep(&config, keep_tree).await?;
+        let seconds = self.started.elapsed().as_secs_f64();
+        if built.manifest.unchanged_from_base {
+            site.events.warn(format!("{}: its patches change nothing in the kernel: it is the same as its base", plan.kernel.name));
+        }
+        site.events.send(Event::BuildFinished { kernel: plan.kernel.name.clone(), cached: false, seconds });
+        Ok(built)
+    }
+
+    fn step(&self, step: impl Into<String>) {
+        self.site.events.send(Event::BuildStep { kernel: self.plan.kernel.name.clone(), step: step.into() });
+    }
+
+    async fn clone_tree(&mut self, origin: Origin) -> Result<(), BuildError> {
+        let (tree, scratch) = (self.tree.clone(), self.scratch.clone());
+        blocking(move |stop| {
+            let cloned = tree::clone(&origin.tree, &tree, origin.share, &origin.index, stop);
+            drop(scratch);
+            cloned
+        })
+        .await?;
+        // A folder that somebody built in: its objects are of another path and perhaps of another compiler.
+        let stale = ["include/config", "include/generated", ".config"];
+        if self.plan.base.is_none() && stale.iter().any(|path| self.tree.join(path).exists()) {
+            self.make(&["mrproper"]).await?;
+        }
+        Ok(())
+    }
+
+    async fn patch(&mut self) -> Result<(), BuildError> {
+        let patches = &self.plan.patches;
+        if patches.is_empty() {
+            return Ok(());
+        }
+        self.step(if patches.len() == 1 { "applying 1 patch".to_owned() } else { format!("applying {} patches", patches.len()) });
+        let applied = patch::apply(&self.tree, patches).await?;
+        for (patch, applied) in patches.iter().zip(applied) {
+            for offset in applied.offsets {
+                self.site.events.warn(format!("{}: patch {}: {offset}", self.plan.kernel.name, patch.display()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn configure(&mut self) -> Result<(), BuildError> {
+        let path = self.tree.join(".config");
+        let read = |path: &Path| fs::read_to_string(path).map_err(failed("read", path));
+        let configuration = &self.plan.kernel.configuration;
+        let base = match &configuration.base {
+            ConfigurationBase::Defconfig => {
+                self.make(&["defconfig"]).await?;
+                read(&path)?
+            }
+            ConfigurationBase::Allnoconfig => {
+                self.make(&["allnoconfig"]).await?;
+                read(&path)?
+            }
+            ConfigurationBase::File(file) => read(file)?,
+            ConfigurationBase::Vendor(file) => read(&self.tree.join(file))?,
+        };
+        let requests = Requests::read(&configuration.fragments)?;
+        // Never through a link into the pristine tree.
+        let _ = fs::remove_file(&path);
+        fs::write(&path, requests.laid_over(&base)).map_err(failed("write", &path))?;
+        self.make(&["olddefconfig"]).await?;
+        let lost = requests.not_set(&read(&path)?, &self.tree);
+        if lost.is_empty() { Ok(()) } else { Err(BuildError::Config(lost)) }
+    }
+
+    /// How many objects the last build of this kind had; a first build from the source has about two for each option that is on.
+    ///
+    /// Measured: Linux 6.1.192, allnoconfig + 80 options: 634 `=y`, 1,279 objects.
+    fn expected(&self, config: &str) -> (String, Option<u64>) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(config.as_bytes());
+        for patch in self.plan.patches.iter().filter(|_| self.plan.base.is_some()) {
+            hasher.update(patch.as_os_str().as_encoded_bytes()).update(&[0]);
+        }
+        let note = format!("objects-{}", &hasher.finalize().to_hex()[..32]);
+        let guess = self.plan.base.is_none().then(|| count_on(config) as u64 * OBJECTS_PER_100_OPTIONS / 100);
+        let known = self.site.store.recall(&note);
+        (note, known.or(guess))
+    }
+
+    async fn compile(&mut self, config: &str) -> Result<(), BuildError> {
+        let (note, expected) = self.expected(config);
+        let (events, kernel) = (self.site.events, &self.plan.kernel.name);
+        events.send(Event::BuildProgress { kernel: kernel.clone(), objects: 0, expected });
+        let mut objects = 0;
+        let count = |line: &str| {
+            if log::is_object(line) {
+                objects += 1;
+                events.send(Event::BuildProgress { kernel: kernel.clone(), objects, expected });
+            }
+        };
+        self.make_with(&["bzImage", "vmlinux"], count).await?;
+        self.objects = objects;
+        self.site.store.remember(&note, &objects);
+        Ok(())
+    }
+
+    async fn make(&self, targets: &[&str]) -> Result<(), BuildError> {
+        self.make_with(targets, |_| ()).await
+    }
+
+    async fn make_with(&self, targets: &[&str], on_line: impl FnMut(&str)) -> Result<(), BuildError> {
+        let plan = self.plan;
+        let mut arguments = vec![OsString::from(format!("-j{}", self.site.jobs.max(1)))];
+        arguments.extend(toolchain::arguments(&plan.kernel.toolchain).into_iter().map(OsString::from));
+        arguments.extend(targets.iter().map(OsString::from));
+        let mut environment: Vec<_> = plan.settings().iter().map(|(name, value)| (name.as_str(), OsString::from(value))).collect();
+        // The store may lie below somebody's repository, and then scripts/setlocalversion would ask git about it.
+        environment.push(("GIT_CEILING_DIRECTORIES", self.scratch.path().into()));
+        let file = tokio::fs::OpenOptions::new().append(true).open(&self.log).await.map_err(failed("open", &self.log))?;
+        let mut log = BufWriter::new(file);
+        let run = make::run(&self.tree, &arguments, &environment, &mut log, on_line).await;
+        if run.map_err(failed("run make in", &self.tree))?.success() {
+            return Ok(());
+        }
+        let text = fs::read(&self.log).map_err(failed("read", &self.log))?;
+        let error = log::first_error(&String::from_utf8_lossy(&text));
+        if error.disk_full {
+            return Err(BuildError::disk_full(&self.tree, Some(&self.log)));
+        }
+        let patch = error.file.and_then(|file| plan.patch_of(&file));
+        Err(BuildError::Make { target: targets.join(" "), what: error.text, patch, log: self.log.clone() })
+    }
+
+    /// Moves the results, and the tree if others extend it, into their places.
+    async fn keep(&self, config: &str, keep_tree: bool) -> Result<Built, BuildError> {
+        let plan = self.plan;
+        let store = self.site.store.clone();
+        let base =
+            plan.base.as_ref().and_then(|base| Built::find(&store, &base.key).ok().flatten()).map(|built| built.manifest.elf_signature);
+        let (tree, scratch, log) = (self.tree.clone(), self.scratch.clone(), self.log.clone());
+        let signed = blocking(move |_| {
+            let _scratch = scratch;
+            signature::of(&tree.join("vmlinux")).map_err(|why| BuildError::NoKernel { path: tree.join("vmlinux"), why, log })
+        });
+        let elf_signature = signed.await?;
+        let unchanged_from_base = base.as_ref() == Some(&elf_signature);
+        let outcome = Outcome {
+            config_blake3: blake3::hash(config.as_bytes()).to_hex().to_string(),
+            options_on: count_on(config),
+            seconds: self.started.elapsed().as_secs_f64(),
+            objects: self.objects,
+            elf_signature,
+            unchanged_from_base,
+        };
+        let manifest =
+            serde_json::to_vec_pretty(&plan.manifest(outcome)).map_err(|cause| failed("write", Path::new(MANIFEST))(cause.into()))?;
+        let (tree, scratch, key) = (self.tree.clone(), self.scratch.clone(), plan.key.clone());
+        blocking(move |_| {
+            let results = scratch.path().join("results");
+            fs::create_dir(&results).map_err(failed("create", &results))?;
+            let wanted = [("arch/x86/boot/bzImage", IMAGE), ("vmlinux", VMLINUX), ("System.map", SYSTEM_MAP), (".config", CONFIG)];
+            for (made, name) in wanted {
+                let (made, place) = (tree.join(made), results.join(name));
+                let moved = if keep_tree { fs::copy(&made, &place).map(drop) } else { fs::rename(&made, &place) };
+                moved.map_err(failed("keep", &made))?;
+            }
+            let path = results.join(MANIFEST);
+            fs::write(&path, manifest).map_err(failed("write", &path))?;
+            store.keep(Kept::Builds, &key, &results)?;
+            if keep_tree {
+                let finished = scratch.path().join("finished");
+                fs::create_dir(&finished).map_err(failed("create", &finished))?;
+                fs::rename(&tree, finished.join(TREE)).map_err(failed("keep", &tree))?;
+                let index = serde_json::to_vec(&tree::index(&finished.join(TREE))?).map_err(io::Error::from);
+                index.and_then(|index| fs::write(finished.join(INDEX), index)).map_err(failed("write", &finished))?;
+                store.keep(Kept::Trees, &key, &finished)?;
+            }
+            Built::find(&store, &key)?.ok_or_else(|| failed("find", Path::new(&key))(io::ErrorKind::NotFound.into()))
+        })
+        .await
+    }
+}
+
+/// See [`Work::expected`].
+const OBJECTS_PER_100_OPTIONS: u64 = 202;

@@ -1,0 +1,444 @@
+//! The command line: arguments in, exit code out.
+//!
+//! It parses, calls the layers below, and prints their results: tables to standard output, trouble to standard error. It decides nothing about kernels.
+//!
+//! Read [`Cli`] first, then [`main`].
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Args, Parser, Subcommand};
+use tokio::sync::watch;
+
+use crate::build::gc::{self, Policy};
+use crate::event::Events;
+use crate::exit::Exit;
+use crate::progress::Progress;
+use crate::report::{self, Report};
+use crate::rescore::rescore;
+use crate::run::{self, Interrupted, Run};
+use crate::spec::{Definitions, Expected, Name, Pipeline, Problems, Source, load};
+use crate::store::Store;
+use crate::{build, doctor, image, shell};
+
+/// Proves that a kernel patch removes a hang: builds kernels, boots each in a VM, runs a reproducer inside, and says pass or hang.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Folder that holds kernels/, images/ and pipelines/ [default: the first at or above the current folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    definitions: Option<PathBuf>,
+    /// Build this kernel, and those that extend it, from another source: a folder or a tarball
+    #[arg(long, global = true, value_name = "KERNEL=PATH", value_parser = pair)]
+    source: Vec<(String, String)>,
+    /// Show no progress, only warnings and results
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check what this machine has: QEMU, KVM, compilers, the programs that images are made with
+    Doctor,
+    /// Show the kernels, images and pipelines that are defined
+    List,
+    /// Build a kernel
+    Build {
+        /// The kernel
+        kernel: Name,
+        /// Compilers at once [default: all CPUs]
+        #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..))]
+        jobs: Option<u16>,
+    },
+    /// Make an image's disks
+    Image {
+        /// The image
+        image: Name,
+    },
+    /// Run a pipeline: build its kernels, boot each, run the reproducer, and score them
+    Run(RunArguments),
+    /// Judge a run's saved evidence again, without a VM
+    Rescore {
+        /// The run's folder
+        run: PathBuf,
+    },
+    /// Boot a kernel and open a shell in it, or run a command
+    Shell {
+        /// The kernel
+        kernel: Name,
+        /// The image
+        #[arg(long, default_value = "ext4-on-md")]
+        image: Name,
+        /// Loopback port for ssh [default: a free one]
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        ssh_port: Option<u16>,
+        /// Program and arguments to run instead of a shell
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
+    /// Remove what wasn't used for long from the store
+    Gc {
+        /// Remove what wasn't used for so many days
+        #[arg(long, value_name = "N", default_value_t = 30)]
+        keep_days: u32,
+        /// Remove the least recently used until the rest is smaller than this many GiB
+        #[arg(long, value_name = "GIB")]
+        max_size: Option<u64>,
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// The pipeline
+    pipeline: Name,
+    /// Run only these kernels; others than the pipeline's are allowed and have no expectation
+    #[arg(long, short, value_name = "K")]
+    kernel: Vec<Name>,
+    /// Trials per kernel [default: the pipeline's]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeats: Option<u32>,
+    /// VMs at once [default: as many as fit the host's CPUs and memory]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Folder for the results; must not hold a report [default: runs/PIPELINE-TIME]
+    #[arg(long, short, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Set a parameter of the reproducer
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    if key.is_empty() || value.is_empty() { Err("write it as NAME=VALUE".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
+/// A mistake in usage or in a definition: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Expected };
+        }
+    };
+    start_log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("error: starting the runtime: {error}"));
+            return Exit::Trouble;
+        }
+    };
+    let exit = runtime.block_on(async { dispatch(cli).await.unwrap_or_else(|error| explain(&error)) });
+    // A thread that waits for a dead guest's ssh session must not hold us up.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    exit
+}
+
+/// Internals go to standard error when `HANGPROOF_LOG` asks for them, for example `HANGPROOF_LOG=hangproof=debug`.
+fn start_log() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("HANGPROOF_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}
+
+fn explain(error: &anyhow::Error) -> Exit {
+    if let Some(problems) = error.downcast_ref::<Problems>() {
+        if std::io::stderr().is_terminal() {
+            complain(&problems.underlined(theme()));
+        } else {
+            complain(&problems.to_string());
+        }
+        return Exit::Usage;
+    }
+    complain(&format!("error: {error:#}"));
+    if error.is::<Interrupted>() {
+        Exit::Interrupted
+    } else if error.is::<Usage>() {
+        Exit::Usage
+    } else {
+        Exit::Trouble
+    }
+}
+
+fn theme() -> miette::GraphicalTheme {
+    if colour() { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() }
+}
+
+/// Whether to colour standard output: a terminal, and `NO_COLOR` isn't set.
+fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn width() -> Option<u16> {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return Some(160);
+    }
+    rustix::termios::tcgetwinsize(stdout).ok().map(|size| size.ws_col).filter(|columns| *columns > 40)
+}
+
+#[expect(clippy::print_stderr, reason = "cli is one of the three places that print")]
+fn complain(text: &str) {
+    eprintln!("{}", text.trim_end());
+}
+
+/// Prints a result; a reader that has gone away (`| head`) is no trouble.
+fn show(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Doctor => {
+            let checks = doctor::examine().await;
+            show(&doctor::table(&checks));
+            return Ok(if checks.iter().all(|check| check.fine()) { Exit::Expected } else { Exit::Trouble });
+        }
+        Command::Rescore { run } => return rescored(&run),
+        Command::Gc { keep_days, max_size, dry_run } => return collect(keep_days, max_size, dry_run),
+        Command::List | Command::Build { .. } | Command::Image { .. } | Command::Run(_) | Command::Shell { .. } => {}
+    }
+    let definitions = definitions(&common)?;
+    if matches!(command, Command::List) {
+        show(&report::list(&definitions, width()));
+        return Ok(Exit::Expected);
+    }
+    let store = Store::open()?;
+    let (events, stream) = Events::channel();
+    let mut progress = Progress::new(common.quiet);
+    let prepared = match &command {
+        Command::Run(arguments) => Some(prepare(&definitions, arguments)?),
+        _ => None,
+    };
+    if let Some(prepared) = &prepared {
+        std::fs::create_dir_all(&prepared.out).with_context(|| format!("creating {}", prepared.out.display()))?;
+        let log = prepared.out.join("events.jsonl");
+        progress.log_to(&log).with_context(|| format!("creating {}", log.display()))?;
+    }
+    let shown = tokio::spawn(progress.show(stream));
+    run::sweep(&store, &events);
+    let stop = interrupt();
+    let work = async {
+        match command {
+            Command::Build { kernel, jobs } => build_one(&store, &definitions, &kernel, jobs, &events).await,
+            Command::Image { image } => make_image(&store, &definitions, &image, &events).await,
+            Command::Run(_) => match prepared {
+                Some(prepared) => run_pipeline(&store, prepared, &events, stop.clone()).await,
+                None => Ok((Exit::Trouble, String::new())),
+            },
+            Command::Shell { kernel, image, ssh_port, words } => {
+                let wanted = shell::Wanted { kernel, image, ssh_port, words };
+                shell::open(&store, &definitions, wanted, &events, stop.clone()).await.map(|exit| (exit, String::new()))
+            }
+            Command::Doctor | Command::List | Command::Rescore { .. } | Command::Gc { .. } => Ok((Exit::Expected, String::new())),
+        }
+    };
+    let interrupted = async {
+        let mut stop = stop.clone();
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        // A run saves what there is; nothing else has anything to save.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = interrupted => Err(anyhow!(Interrupted)),
+    };
+    drop(events);
+    let _ = tokio::time::timeout(Duration::from_secs(2), shown).await;
+    let (exit, text) = result?;
+    if !text.is_empty() {
+        show(&text);
+    }
+    Ok(exit)
+}
+
+/// Turns true at the first SIGINT or SIGTERM; the second ends the program at once.
+fn interrupt() -> watch::Receiver<bool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            std::future::pending::<()>().await;
+            return;
+        };
+        for _ in 0..2 {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if sender.send_replace(true) {
+                // QEMU and make die with us.
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        }
+    });
+    receiver
+}
+
+fn definitions(common: &Common) -> Result<Definitions> {
+    let root = match &common.definitions {
+        Some(root) => root.clone(),
+        None => {
+            let here = std::env::current_dir().context("finding the current folder")?;
+            Definitions::find_root(&here).map_err(|error| Usage(error.to_string()))?
+        }
+    };
+    let mut definitions = load(&root)?;
+    for (kernel, path) in &common.source {
+        let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
+        let source = Source::from_path(path.as_ref()).map_err(|error| Usage(error.to_string()))?;
+        definitions = definitions.with_source(&kernel, &source).map_err(|error| Usage(error.to_string()))?;
+    }
+    Ok(definitions)
+}
+
+fn kernel_of<'a>(definitions: &'a Definitions, name: &Name) -> Result<&'a crate::spec::Kernel> {
+    let known = || definitions.kernels.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    definitions.kernels.get(name).ok_or_else(|| anyhow!(Usage(format!("kernel {name} is not defined: use one of {}", known()))))
+}
+
+async fn build_one(store: &Store, definitions: &Definitions, name: &Name, jobs: Option<u16>, events: &Events) -> Result<(Exit, String)> {
+    let kernel = kernel_of(definitions, name)?;
+    let jobs = jobs.map_or_else(run::cpus, usize::from);
+    let built = build::build(store, definitions, kernel, events, jobs).await.with_context(|| format!("building {name}"))?;
+    Ok((Exit::Expected, built.folder.display().to_string()))
+}
+
+async fn make_image(store: &Store, definitions: &Definitions, name: &Name, events: &Events) -> Result<(Exit, String)> {
+    let known = || definitions.images.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    let found = definitions.images.get(name);
+    let image = found.ok_or_else(|| Usage(format!("image {name} is not defined: use one of {}", known())))?;
+    let disks = image::make(store, image, events).await.with_context(|| format!("making the image {name}"))?;
+    let paths: Vec<String> = disks.members.iter().map(|path| path.display().to_string()).collect();
+    Ok((Exit::Expected, paths.join("\n")))
+}
+
+/// A run's arguments after they were checked against the definitions.
+struct Prepared {
+    definitions: Definitions,
+    pipeline: Pipeline,
+    kernels: Vec<(Name, Option<Expected>)>,
+    repeats: u32,
+    jobs: Option<usize>,
+    out: PathBuf,
+}
+
+fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepared> {
+    let name = &arguments.pipeline;
+    let known = || definitions.pipelines.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    if !definitions.pipelines.contains_key(name) {
+        return Err(anyhow!(Usage(format!("pipeline {name} is not defined: use one of {}", known()))));
+    }
+    let mut definitions = definitions.clone();
+    for (key, value) in &arguments.set {
+        definitions = definitions.with_parameter(name, key, value).map_err(|error| Usage(error.to_string()))?;
+    }
+    let pipeline = definitions.pipelines.get(name).context("the pipeline is there")?.clone();
+    let kernels = if arguments.kernel.is_empty() {
+        pipeline.kernels.clone()
+    } else {
+        let expected = |kernel: &Name| pipeline.kernels.iter().find(|(name, _)| name == kernel).and_then(|(_, expected)| *expected);
+        let mut kernels: Vec<(Name, Option<Expected>)> = Vec::new();
+        for kernel in &arguments.kernel {
+            kernel_of(&definitions, kernel)?;
+            if kernels.iter().all(|(name, _)| name != kernel) {
+                kernels.push((kernel.clone(), expected(kernel)));
+            }
+        }
+        kernels
+    };
+    let out = arguments.out.clone().unwrap_or_else(|| {
+        let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+        PathBuf::from("runs").join(format!("{name}-{time}"))
+    });
+    if out.join(report::FILE).exists() {
+        return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
+    }
+    let repeats = arguments.repeats.unwrap_or(pipeline.repeats);
+    Ok(Prepared { definitions, pipeline, kernels, repeats, jobs: arguments.jobs.map(usize::from), out })
+}
+
+async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: watch::Receiver<bool>) -> Result<(Exit, String)> {
+    let Prepared { definitions, pipeline, kernels, repeats, jobs, out } = prepared;
+    let run = Run {
+        definitions: &definitions,
+        pipeline: &pipeline,
+        kernels,
+        repeats,
+        jobs,
+        out: out.clone(),
+        command: command_line(),
+        store,
+        events,
+        stop,
+    };
+    let ended = run.run().await?;
+    let board = report::scoreboard(&ended.report, width(), colour());
+    let exit = if ended.interrupted { Exit::Interrupted } else { ended.report.exit() };
+    Ok((exit, format!("{board}results: {}", out.display())))
+}
+
+/// The command as it was given, quoted for a shell.
+fn command_line() -> String {
+    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
+    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let words = std::env::args().enumerate();
+    words.map(|(index, word)| if index == 0 { "hangproof".to_owned() } else { quoted(word) }).collect::<Vec<_>>().join(" ")
+}
+
+fn rescored(folder: &std::path::Path) -> Result<Exit> {
+    let saved = Report::load(folder).with_context(|| format!("reading {}", folder.join(report::FILE).display()))?;
+    let again = rescore(folder, &saved)?;
+    show(&report::scoreboard(&again.report, width(), colour()));
+    for change in &again.changes {
+        show(change);
+    }
+    if again.changes.is_empty() {
+        show(&format!("{} trials judged again: every observation as saved", again.trials));
+    }
+    Ok(again.report.exit())
+}
+
+fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit> {
+    let store = Store::open()?;
+    let day = Duration::from_secs(24 * 60 * 60);
+    let policy = Policy { keep: Some(day * keep_days), max_size: max_size.map(|gib| gib << 30) };
+    let _ = store.sweep();
+    let collected = gc::gc(&store, policy, dry_run)?;
+    let mib = |bytes: u64| bytes / (1 << 20);
+    let verb = if dry_run { "would remove" } else { "removed" };
+    for item in &collected.removed {
+        show(&format!("{verb} {} ({} MiB)", item.path.display(), mib(item.bytes)));
+    }
+    for item in &collected.in_use {
+        show(&format!("in use: {}", item.path.display()));
+    }
+    let kept: u64 = collected.kept.iter().map(|item| item.bytes).sum();
+    show(&format!("{} MiB stay in {}", mib(kept), store.root().display()));
+    Ok(Exit::Expected)
+}

@@ -1,0 +1,103 @@
+//! What judgement needs of the bulky evidence, kept up to date line by line.
+//!
+//! A console has thousands of lines and a look hundreds of stacks; a trial judges several times a second. So each is read once, when it comes. A
+//! digest holds nothing that [`Digest::of`] can't make again from the saved evidence.
+//!
+//! Read [`Digest`] first.
+
+use std::time::Duration;
+
+use hangproof_wire::Look;
+
+use super::signature::{Kind, classify, without_prefix};
+use super::wait::ClosedWait;
+use crate::evidence::{At, ConsoleLine, Evidence};
+
+/// Facts read from console lines and looks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Digest {
+    /// First line after which the kernel can't be trusted.
+    pub fatal: Option<Fatal>,
+    /// First report of a stuck CPU.
+    pub first_lockup: Option<String>,
+    /// Reports of blocked tasks.
+    pub blocked: u64,
+    /// First of them.
+    pub first_blocked: Option<String>,
+    /// Memory-cgroup OOM kills that the console shows.
+    pub oom_kills: u64,
+    /// Last line that isn't empty.
+    pub last_line: Option<String>,
+    /// For each look, the closed wait in it.
+    pub waits: Vec<(At, Option<ClosedWait>)>,
+    banners: u32,
+}
+
+/// A line after which the kernel can't be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fatal {
+    /// When.
+    pub at: At,
+    /// [`Kind::Crash`] or [`Kind::HangPanic`], or [`Kind::Banner`] for a reboot.
+    pub kind: Kind,
+    /// The line.
+    pub title: String,
+}
+
+impl Digest {
+    /// The digest of saved evidence.
+    #[must_use]
+    pub fn of(evidence: &Evidence) -> Self {
+        let mut digest = Self::default();
+        evidence.console.iter().for_each(|line| digest.line(line));
+        evidence.looks.iter().for_each(|(at, look)| digest.look(*at, look));
+        digest
+    }
+
+    /// Takes a console line.
+    pub fn line(&mut self, line: &ConsoleLine) {
+        let text = without_prefix(&line.text);
+        if !text.trim().is_empty() {
+            self.last_line = Some(text.trim().to_owned());
+        }
+        let Some(found) = classify(&line.text) else { return };
+        let mut fatal = |kind, title: &str| {
+            self.fatal.get_or_insert_with(|| Fatal { at: line.at, kind, title: title.to_owned() });
+        };
+        match found.kind {
+            Kind::Crash | Kind::HangPanic => fatal(found.kind, found.title),
+            Kind::Banner => {
+                self.banners += 1;
+                if self.banners > 1 {
+                    fatal(Kind::Banner, "the kernel started a second time");
+                }
+            }
+            Kind::Lockup => {
+                self.first_lockup.get_or_insert_with(|| found.title.to_owned());
+            }
+            Kind::Blocked => {
+                self.blocked += 1;
+                self.first_blocked.get_or_insert_with(|| found.title.to_owned());
+            }
+            Kind::OomKill => self.oom_kills += 1,
+            Kind::Filesystem | Kind::Warning => {}
+        }
+    }
+
+    /// Takes a look.
+    pub fn look(&mut self, at: At, look: &Look) {
+        self.waits.push((at, ClosedWait::find(look)));
+    }
+
+    /// The closed wait that stands in two looks in a row, both after `progress` and at least `interval` apart, and the later look's time.
+    #[must_use]
+    pub fn lasting_wait(&self, progress: At, interval: Duration) -> Option<(At, ClosedWait)> {
+        // A look is answered a little sooner or later than its neighbour: the interval between answers may be shorter than between requests.
+        let enough = interval.mul_f64(0.8);
+        let waits: Vec<_> = self.waits.iter().filter(|(at, _)| *at > progress).collect();
+        waits.windows(2).find_map(|pair| {
+            let [(first, Some(before)), (second, Some(after))] = [pair[0], pair[1]] else { return None };
+            (second.since(*first) >= enough).then(|| before.lasts(after)).flatten().map(|wait| (*second, wait))
+        })
+    }
+}

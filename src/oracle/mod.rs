@@ -1,0 +1,535 @@
+//! Judges a trial's evidence: pass, hang, crash, boot failure, or invalid.
+//!
+//! Pure: no file, no clock, no randomness. The same function says, while the VM runs, what to do next, and, afterwards, what the trial showed; so
+//! `rescore` reproduces every observation. The rules, from design.md: a hang is a result; it needs silence of the progress clock while the VM is
+//! proven alive, and a second witness; silence alone counts only after a long limit. The first event is the cause. A pass needs the full duration,
+//! progress to the end, and proof that the trigger fired. Our own trouble is invalid, never a result.
+//!
+//! Read [`Observation`] first, then [`judge`].
+
+mod digest;
+pub mod signature;
+pub mod tasks;
+pub mod wait;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::digest::{Digest, Fatal};
+use self::signature::Kind;
+use self::wait::ClosedWait;
+use crate::evidence::{At, Evidence, QmpFact, ReproducerEnd, Trouble, VmEnd};
+
+/// What one trial showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "observation", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Observation {
+    /// The trigger fired and the filesystem went on to the end.
+    Pass(Pass),
+    /// The filesystem stood still for good.
+    Hang(Hang),
+    /// The kernel crashed.
+    Crash {
+        /// The first event's line.
+        title: String,
+        /// When.
+        at: At,
+    },
+    /// The kernel didn't get to the point where the reproducer starts.
+    BootFailure {
+        /// What is known.
+        reason: String,
+        /// When it was certain.
+        at: At,
+    },
+    /// The trial shows nothing about the kernel.
+    Invalid {
+        /// Whose fault.
+        fault: Fault,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a pass rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pass {
+    /// Operations that the reproducer counted.
+    pub operations: Option<u64>,
+    /// Memory-cgroup OOM kills.
+    pub oom_kills: u64,
+    /// Journal commits, on kernels that count them.
+    pub commits: Option<u64>,
+    /// Longest time without progress.
+    pub standstill: Duration,
+}
+
+/// What a hang rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Hang {
+    /// When the progress clock moved last.
+    pub last_progress: At,
+    /// When the hang was certain.
+    pub at: At,
+    /// What else shows it.
+    pub witness: Witness,
+    /// Memory-cgroup OOM kills until then.
+    pub oom_kills: u64,
+    /// Operations that the reproducer counted until then.
+    pub operations: Option<u64>,
+}
+
+/// The second witness of a hang, besides the progress clock's silence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Witness {
+    /// The same closed wait in two looks.
+    ClosedWait(ClosedWait),
+    /// The long limit, while the agent answered.
+    Silence {
+        /// Blocked tasks that the kernel itself reported.
+        reported: u64,
+        /// First of these reports.
+        title: Option<String>,
+    },
+    /// The agent fell silent too, while QEMU says that the vCPUs run.
+    Guest {
+        /// The kernel's report of a stuck CPU, if it made one.
+        title: Option<String>,
+    },
+    /// The kernel panicked because of a hang that it had seen itself.
+    Panic {
+        /// The panic's line.
+        title: String,
+    },
+}
+
+/// Whose fault an invalid trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The host's: disk full, no memory, a stopped VM.
+    Host,
+    /// QEMU's: killed, silent.
+    Qemu,
+    /// Our agent's or ssh's.
+    Guest,
+    /// The reproducer's: missing, failed, ended early.
+    Reproducer,
+    /// The trigger didn't fire: nothing was tested.
+    Trigger,
+    /// The user interrupted the run.
+    User,
+}
+
+impl Fault {
+    /// Whether the same trial may go better once more: true for trouble of our own making.
+    #[must_use]
+    pub fn worth_a_retry(self) -> bool {
+        match self {
+            Self::Host | Self::Qemu | Self::Guest => true,
+            Self::Reproducer | Self::Trigger | Self::User => false,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Host => "host",
+            Self::Qemu => "qemu",
+            Self::Guest => "guest tools",
+            Self::Reproducer => "reproducer",
+            Self::Trigger => "trigger",
+            Self::User => "interrupted",
+        })
+    }
+}
+
+/// What is to be done about a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judgement {
+    /// Nothing is certain yet.
+    Open(Next),
+    /// The trial showed this.
+    Closed(Observation),
+}
+
+/// What a trial does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing, until this moment or the next signal.
+    Wait(At),
+    /// Look at the tasks.
+    Look,
+    /// Ask QEMU whether the vCPUs run.
+    AskStatus,
+}
+
+/// What the trial has asked for already.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    /// When it last asked for a look.
+    pub look: Option<At>,
+    /// When it last asked QEMU.
+    pub status: Option<At>,
+}
+
+/// After a fatal line, so much is waited for the rest of its report.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// An agent that sent no heartbeat for so long (scaled) is silent: ten beats.
+const BEATS_MISSED: Duration = Duration::from_secs(5);
+
+/// Looks that are taken at the shortest interval; later ones at [`SLOW_LOOK`]. A wait that closes later is still found.
+const QUICK_LOOKS: usize = 6;
+
+/// Interval of later looks.
+const SLOW_LOOK: Duration = Duration::from_secs(15);
+
+/// After its duration a reproducer gets so much (scaled) to end by itself; one that never ends has then run its full time.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A reproducer may measure its duration a little differently from us.
+const EARLY: Duration = Duration::from_secs(2);
+
+/// Judges a trial at the moment `now`: while it runs, or (with `now` at its end) afterwards.
+#[must_use]
+pub fn judge(evidence: &Evidence, digest: &Digest, asked: Asked, now: At) -> Judgement {
+    if let Some(judgement) = broken(evidence, digest, now) {
+        return judgement;
+    }
+    let Some(started) = evidence.boot.started else { return booting(evidence, digest, now) };
+    running(evidence, digest, asked, started, now)
+}
+
+/// Judges a trial that is over.
+#[must_use]
+pub fn observe(evidence: &Evidence) -> Observation {
+    let digest = Digest::of(evidence);
+    let end = evidence.end.as_ref().map_or_else(At::default, |(at, _)| *at);
+    match judge(evidence, &digest, Asked::default(), end) {
+        Judgement::Closed(observation) => observation,
+        Judgement::Open(_) => invalid(Fault::Host, "the trial ended before anything was certain"),
+    }
+}
+
+fn invalid(fault: Fault, reason: impl Into<String>) -> Observation {
+    Observation::Invalid { fault, reason: reason.into() }
+}
+
+fn closed(observation: Observation) -> Judgement {
+    Judgement::Closed(observation)
+}
+
+fn scaled(evidence: &Evidence, time: Duration) -> Duration {
+    time.mul_f64(evidence.rules.scale)
+}
+
+/// What ended the trial at once: the first of the kernel's fatal line, our trouble, QEMU's end.
+fn broken(evidence: &Evidence, digest: &Digest, now: At) -> Option<Judgement> {
+    let ready = evidence.boot.ready;
+    let booted = |at: At| ready.is_some_and(|ready| ready <= at);
+    let fatal = digest.fatal.as_ref().map(|fatal| (fatal.at, fatal_line(evidence, digest, fatal, booted(fatal.at))));
+    let trouble = evidence.trouble.iter().find_map(|(at, trouble)| Some((*at, trouble_of(trouble)?)));
+    let disk = evidence.qmp.iter().find_map(|(at, fact)| match fact {
+        QmpFact::BlockIoError(error) => {
+            Some((*at, invalid(Fault::Host, format!("the host could not write or read a disk: {error}: make room in the scratch folder"))))
+        }
+        _ => None,
+    });
+    let exited = evidence.end.as_ref().and_then(|(at, end)| Some((*at, exit_of(evidence, end, booted(*at))?)));
+    let (at, observation) = [fatal, trouble, disk, exited].into_iter().flatten().min_by_key(|(at, _)| *at)?;
+    let settled = evidence.end.is_some() || now >= at.after(SETTLE) || matches!(observation, Observation::Invalid { .. });
+    Some(if settled { closed(observation) } else { Judgement::Open(Next::Wait(at.after(SETTLE))) })
+}
+
+fn fatal_line(evidence: &Evidence, digest: &Digest, fatal: &Fatal, booted: bool) -> Observation {
+    let (title, at) = (fatal.title.clone(), fatal.at);
+    match (booted, fatal.kind) {
+        (false, _) => Observation::BootFailure { reason: title, at },
+        (true, Kind::HangPanic) => Observation::Hang(hang(evidence, digest, progress(evidence, at).last, at, Witness::Panic { title })),
+        (true, _) => Observation::Crash { title, at },
+    }
+}
+
+fn trouble_of(trouble: &Trouble) -> Option<Observation> {
+    match trouble {
+        Trouble::QemuStart(error) => Some(invalid(Fault::Qemu, error.clone())),
+        Trouble::Host(error) => Some(invalid(Fault::Host, error.clone())),
+        Trouble::Agent(error) => Some(invalid(Fault::Guest, format!("the agent's message is not understood: {error}"))),
+        Trouble::Ssh(error) => Some(invalid(Fault::Guest, format!("ssh: {error}"))),
+        // A refused look is missing evidence, not the end.
+        Trouble::Refused(_) => None,
+    }
+}
+
+fn exit_of(evidence: &Evidence, end: &VmEnd, booted: bool) -> Option<Observation> {
+    let at = evidence.end.as_ref().map_or_else(At::default, |(at, _)| *at);
+    let reason = evidence.qmp.iter().rev().find_map(|(_, fact)| match fact {
+        QmpFact::Shutdown(reason) => Some(reason.as_str()),
+        _ => None,
+    });
+    match end {
+        VmEnd::Stopped => None,
+        VmEnd::Interrupted => Some(invalid(Fault::User, "the run was interrupted")),
+        VmEnd::Exited { signal: Some(signal), stderr, .. } => {
+            Some(invalid(Fault::Qemu, format!("QEMU was killed by signal {signal}{}", said(stderr))))
+        }
+        VmEnd::Exited { status: Some(0), .. } if reason.is_some_and(|reason| reason.starts_with("guest")) => {
+            let what = format!("the guest ended by itself ({}) without a message", reason.unwrap_or_default());
+            Some(if booted { Observation::Crash { title: what, at } } else { Observation::BootFailure { reason: what, at } })
+        }
+        VmEnd::Exited { status, stderr, .. } => {
+            let status = status.map_or_else(|| "an unknown status".to_owned(), |status| format!("status {status}"));
+            Some(invalid(Fault::Qemu, format!("QEMU ended with {status}{}", said(stderr))))
+        }
+    }
+}
+
+fn said(stderr: &str) -> String {
+    stderr.lines().last().map_or_else(String::new, |line| format!(": {line}"))
+}
+
+/// Before the reproducer's start.
+fn booting(evidence: &Evidence, digest: &Digest, now: At) -> Judgement {
+    let boot = &evidence.boot;
+    if let Some((at, step, error)) = &boot.failed {
+        let step = serde_json::to_string(step).unwrap_or_default();
+        return closed(Observation::BootFailure { reason: format!("the agent's step {step} failed: {error}"), at: *at });
+    }
+    let limit = evidence.rules.limits.boot;
+    if now < At::default().after(limit) {
+        return Judgement::Open(Next::Wait(At::default().after(limit)));
+    }
+    let seconds = limit.as_secs();
+    if boot.ready.is_some() {
+        return closed(invalid(Fault::Guest, format!("the reproducer was not started within {seconds} s")));
+    }
+    let last = digest.last_line.as_deref().unwrap_or("(the console is empty)");
+    let reason = match boot.step {
+        Some((_, step)) => format!("not ready within {seconds} s, in the agent's step {step:?}; last line: {last}"),
+        None => format!("no sign of the agent within {seconds} s; last line: {last}"),
+    };
+    closed(Observation::BootFailure { reason, at: now })
+}
+
+/// The progress clock, read from beats and counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// When it moved last.
+    pub last: At,
+    /// When the reproducer's own count moved last, if it counts.
+    pub last_operation: Option<At>,
+    /// The longest time that it stood still.
+    pub standstill: Duration,
+}
+
+/// Reads the progress clock up to `now`, from the reproducer's start on.
+#[must_use]
+pub fn progress(evidence: &Evidence, now: At) -> Progress {
+    let started = evidence.boot.started.unwrap_or_default();
+    let rises = |before: u64, after: u64| after > before;
+    let probes = evidence.beats.windows(2).filter(|pair| rises(pair[0].1.probes, pair[1].1.probes)).map(|pair| pair[1].0);
+    let mut operations = Vec::new();
+    let mut counted = 0;
+    for (at, count) in &evidence.counts {
+        if rises(counted, count.operations) {
+            operations.push(*at);
+            counted = count.operations;
+        }
+    }
+    let mut moments: Vec<At> = probes.chain(operations.iter().copied()).filter(|at| *at >= started && *at <= now).collect();
+    moments.extend([started.min(now)]);
+    moments.sort_unstable();
+    let last = moments.last().copied().unwrap_or(started);
+    moments.push(now.max(last));
+    let standstill = moments.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or_default();
+    Progress { last, last_operation: operations.last().copied(), standstill }
+}
+
+fn oom_kills(evidence: &Evidence, digest: &Digest) -> u64 {
+    let agent = evidence.beats.last().map_or(0, |(_, beat)| beat.oom_kills);
+    let reproducer = evidence.counts.iter().rev().find_map(|(_, count)| count.oom_kills).unwrap_or(0);
+    agent.max(reproducer).max(digest.oom_kills)
+}
+
+fn commits(evidence: &Evidence) -> Option<u64> {
+    let started = evidence.boot.started?;
+    let mut counted = evidence.beats.iter().filter_map(|(at, beat)| Some((*at, beat.commits?)));
+    let first = counted.clone().rfind(|(at, _)| *at <= started).or_else(|| counted.next())?;
+    let last = evidence.beats.iter().rev().find_map(|(_, beat)| beat.commits)?;
+    Some(last.saturating_sub(first.1))
+}
+
+fn hang(evidence: &Evidence, digest: &Digest, last_progress: At, at: At, witness: Witness) -> Hang {
+    let operations = evidence.counts.last().map(|(_, count)| count.operations);
+    Hang { last_progress, at, witness, oom_kills: oom_kills(evidence, digest), operations }
+}
+
+/// From the reproducer's start on.
+fn running(evidence: &Evidence, digest: &Digest, asked: Asked, started: At, now: At) -> Judgement {
+    let limits = &evidence.rules.limits;
+    let progress = progress(evidence, now);
+    let silence = now.since(progress.last);
+    let done = match &evidence.reproducer {
+        Some((at, _)) => Some(*at),
+        None => Some(started.after(limits.duration + scaled(evidence, GRACE))).filter(|end| *end <= now),
+    };
+    if silence >= limits.stall {
+        return silent(evidence, digest, asked, progress.last, now);
+    }
+    let next_silence = progress.last.after(limits.stall);
+    let Some(done) = done else {
+        let end = started.after(limits.duration + scaled(evidence, GRACE));
+        return Judgement::Open(Next::Wait(next_silence.min(end)));
+    };
+    if !probed_after(evidence, done) {
+        return Judgement::Open(Next::Wait(next_silence));
+    }
+    closed(finished(evidence, digest, started, done, &progress))
+}
+
+/// Whether the filesystem took a write after `moment`.
+fn probed_after(evidence: &Evidence, moment: At) -> bool {
+    let before = evidence.beats.iter().rfind(|(at, _)| *at <= moment).map_or(0, |(_, beat)| beat.probes);
+    evidence.beats.last().is_some_and(|(at, beat)| *at > moment && beat.probes > before)
+}
+
+/// The progress clock is silent: look, ask, and wait for a second witness or the long limit.
+fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At, now: At) -> Judgement {
+    let rules = &evidence.rules;
+    let limit = last_progress.after(rules.limits.silence);
+    let hang = |at, witness| closed(Observation::Hang(hang(evidence, digest, last_progress, at, witness)));
+    if let Some((at, wait)) = digest.lasting_wait(last_progress, rules.look_interval) {
+        return hang(at, Witness::ClosedWait(wait));
+    }
+    let beat = evidence.beats.last().map_or_else(At::default, |(at, _)| *at);
+    let quiet = scaled(evidence, BEATS_MISSED);
+    if now.since(beat) <= quiet {
+        if now >= limit {
+            return hang(now, Witness::Silence { reported: digest.blocked, title: digest.first_blocked.clone() });
+        }
+        let taken = digest.waits.iter().filter(|(at, _)| *at > last_progress).count();
+        let interval = if taken < QUICK_LOOKS { rules.look_interval } else { rules.look_interval.max(SLOW_LOOK) };
+        return match asked.look {
+            Some(at) if at > last_progress && now < at.after(interval) => {
+                Judgement::Open(Next::Wait(at.after(interval).min(limit).min(beat.after(quiet + Duration::from_millis(1)))))
+            }
+            _ => Judgement::Open(Next::Look),
+        };
+    }
+    match latest_status(evidence, beat) {
+        Some(QmpFact::Silent) => closed(invalid(Fault::Qemu, "neither the agent nor QEMU answers")),
+        Some(QmpFact::Status(status)) if status != "running" => {
+            closed(invalid(Fault::Host, format!("the VM does not run: QEMU says {status:?}")))
+        }
+        Some(_) if now >= limit => hang(now, Witness::Guest { title: digest.first_lockup.clone() }),
+        _ => match asked.status {
+            Some(at) if at > beat && now < at.after(quiet) => Judgement::Open(Next::Wait(at.after(quiet))),
+            _ => Judgement::Open(Next::AskStatus),
+        },
+    }
+}
+
+fn latest_status(evidence: &Evidence, after: At) -> Option<&QmpFact> {
+    let mut facts = evidence.qmp.iter().rev().filter(|(at, _)| *at > after).map(|(_, fact)| fact);
+    facts.find(|fact| matches!(fact, QmpFact::Status(_) | QmpFact::Silent))
+}
+
+/// The reproducer is done and the filesystem took a write after it.
+fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progress: &Progress) -> Observation {
+    let rules = &evidence.rules;
+    let duration = rules.limits.duration;
+    let ran = done.since(started);
+    let last_words = || evidence.output.last().map_or_else(String::new, |line| format!(": {line}"));
+    match &evidence.reproducer {
+        Some((_, ReproducerEnd::Lost(why))) => return invalid(Fault::Guest, format!("the reproducer's connection was lost: {why}")),
+        Some((_, ReproducerEnd::Status(status @ (126 | 127)))) => {
+            return invalid(Fault::Reproducer, format!("the reproducer can't be executed in the guest (status {status}){}", last_words()));
+        }
+        Some((_, ReproducerEnd::Status(0))) | None => {}
+        Some((_, ReproducerEnd::Status(status))) => {
+            return invalid(Fault::Reproducer, format!("the reproducer failed with status {status}{}", last_words()));
+        }
+    }
+    if ran + EARLY < duration {
+        let (ran, wanted) = (ran.as_secs_f64(), duration.as_secs());
+        return invalid(Fault::Reproducer, format!("the reproducer ended after {ran:.1} s of {wanted} s"));
+    }
+    if let Some(last) = progress.last_operation
+        && done.since(last) > duration / 2
+    {
+        let still = done.since(last).as_secs();
+        return invalid(Fault::Reproducer, format!("the reproducer did nothing for its last {still} s, while the filesystem went on"));
+    }
+    let (kills, commits, trigger) = (oom_kills(evidence, digest), commits(evidence), rules.trigger);
+    if kills < trigger.oom_kills {
+        return invalid(Fault::Trigger, format!("{kills} memory-cgroup OOM kills, {} are needed for a pass", trigger.oom_kills));
+    }
+    if let Some(commits) = commits
+        && commits < trigger.commits
+    {
+        return invalid(Fault::Trigger, format!("{commits} journal commits, {} are needed for a pass", trigger.commits));
+    }
+    Observation::Pass(Pass {
+        operations: evidence.counts.last().map(|(_, count)| count.operations),
+        oom_kills: kills,
+        commits,
+        standstill: progress.standstill,
+    })
+}
+
+impl Observation {
+    /// One word.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pass(_) => "pass",
+            Self::Hang(_) => "hang",
+            Self::Crash { .. } => "crash",
+            Self::BootFailure { .. } => "boot-failure",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+
+    /// One line about it.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Pass(pass) => {
+                let operations = pass.operations.map_or_else(String::new, |n| format!("{n} operations, "));
+                let commits = pass.commits.map_or_else(String::new, |n| format!("{n} commits, "));
+                let still = pass.standstill.as_secs_f64();
+                format!("{operations}{commits}{} OOM kills, longest standstill {still:.1} s", pass.oom_kills)
+            }
+            Self::Hang(hang) => {
+                let (last, took) = (hang.last_progress, hang.at.since(hang.last_progress).as_secs_f64());
+                format!("no progress after {last}, certain {took:.1} s later: {}", hang.witness)
+            }
+            Self::Crash { title, at } => format!("{title} (at {at})"),
+            Self::BootFailure { reason, .. } => reason.clone(),
+            Self::Invalid { fault, reason } => format!("{fault}: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClosedWait(wait) => f.write_str(&wait.title()),
+            Self::Silence { title: Some(title), reported } => write!(f, "{title} ({reported} such reports)"),
+            Self::Silence { title: None, .. } => f.write_str("the guest answers, its filesystem does not"),
+            Self::Guest { title: Some(title) } => write!(f, "the whole guest is silent: {title}"),
+            Self::Guest { title: None } => f.write_str("the whole guest is silent, its CPUs run"),
+            Self::Panic { title } => f.write_str(title),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

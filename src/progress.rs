@@ -1,0 +1,170 @@
+//! What a person sees while the work goes on: a reader of events.
+//!
+//! On a terminal one line per build and per VM, redrawn; elsewhere plain lines, one for each change of phase and one every ten seconds. It also writes
+//! every event to a run's `events.jsonl`. It decides nothing.
+//!
+//! Read [`Progress`] first.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::event::Event;
+
+/// Shows events until the last sender is gone.
+pub struct Progress {
+    bars: Option<MultiProgress>,
+    lines: HashMap<String, Line>,
+    log: Option<BufWriter<File>>,
+    start: Instant,
+    quiet: bool,
+}
+
+struct Line {
+    bar: Option<ProgressBar>,
+    phase: String,
+    shown: Instant,
+}
+
+/// Plain output repeats a line's state so often at most.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Progress {
+    /// Progress on standard error: bars if that is a terminal. `quiet` shows nothing but warnings.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        let bars = (std::io::stderr().is_terminal() && !quiet).then(MultiProgress::new);
+        Self { bars, lines: HashMap::new(), log: None, start: Instant::now(), quiet }
+    }
+
+    /// Also writes every event to a file, one JSON object a line.
+    ///
+    /// # Errors
+    /// When the file can't be made.
+    pub fn log_to(&mut self, path: &Path) -> std::io::Result<()> {
+        self.log = Some(BufWriter::new(File::create(path)?));
+        Ok(())
+    }
+
+    /// Reads events until the last sender is gone.
+    pub async fn show(mut self, mut events: UnboundedReceiver<Event>) {
+        while let Some(event) = events.recv().await {
+            self.write_down(&event);
+            self.take(event);
+        }
+        if let Some(bars) = &self.bars {
+            let _ = bars.clear();
+        }
+    }
+
+    fn write_down(&mut self, event: &Event) {
+        let Some(log) = &mut self.log else { return };
+        let at = self.start.elapsed().as_secs_f64();
+        let Ok(mut value) = serde_json::to_value(event) else { return };
+        if let Some(object) = value.as_object_mut() {
+            object.insert("at".to_owned(), serde_json::json!((at * 1000.0).round() / 1000.0));
+        }
+        let _ = writeln!(log, "{value}").and_then(|()| log.flush());
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::BuildStarted { kernel } => self.state(&kernel.to_string(), "building", true),
+            Event::BuildStep { kernel, step } => self.state(&kernel.to_string(), &step, true),
+            Event::BuildProgress { kernel, objects, expected } => {
+                let of = expected.map_or_else(String::new, |expected| format!(" of about {}", expected.max(objects)));
+                self.state(&kernel.to_string(), &format!("compiling, {objects}{of} objects"), false);
+            }
+            Event::BuildFinished { kernel, cached: true, .. } => self.done(&kernel.to_string(), "in the cache"),
+            Event::BuildFinished { kernel, cached: false, seconds } => self.done(&kernel.to_string(), &format!("built in {seconds:.1} s")),
+            Event::BuildFailed { kernel, error } => self.done(&kernel.to_string(), &format!("not built: {error}")),
+            Event::Image { image, seconds: None, .. } => self.state(&image.to_string(), "making the disks", true),
+            Event::Image { image, cached: true, .. } => self.done(&image.to_string(), "in the cache"),
+            Event::Image { image, seconds: Some(seconds), cached: false } => {
+                self.done(&image.to_string(), &format!("made in {seconds:.1} s"))
+            }
+            Event::Download { what, bytes, total } => {
+                let mib = |bytes: u64| bytes / (1 << 20);
+                let of = total.map_or_else(String::new, |total| format!(" of {} MiB", mib(total)));
+                self.state(&what, &format!("{} MiB{of}", mib(bytes)), false);
+            }
+            Event::Accelerator { accelerator, reason } => self.done("accelerator", &format!("{accelerator}: {reason}")),
+            Event::TrialStarted { trial } => self.state(&trial.to_string(), "starting", true),
+            Event::TrialPhase { trial, phase } => self.state(&trial.to_string(), &phase, true),
+            Event::TrialProgress { trial, operations_per_second, oom_kills, silent, elapsed, limit } => {
+                let rate = operations_per_second.map_or_else(String::new, |rate| format!("{rate:6.0} ops/s, "));
+                let name = trial.to_string();
+                let phase = self.lines.get(&name).map_or_else(String::new, |line| line.phase.clone());
+                let text = format!("{phase}: {rate}{oom_kills} OOM kills, {silent:.0} s since progress, {elapsed:.0} of {limit:.0} s");
+                self.detail(&name, &text);
+            }
+            Event::TrialFinished { trial, observation, detail, seconds } => {
+                self.done(&trial.to_string(), &format!("{observation} after {seconds:.1} s: {detail}"));
+            }
+            Event::Warning { message } => self.print(&format!("warning: {message}")),
+            Event::Wrote { what, path } => self.print(&format!("{what}: {}", path.display())),
+        }
+    }
+
+    /// A line is in another state. Plain output shows it if it is `news` or nothing was shown for long.
+    fn state(&mut self, name: &str, text: &str, news: bool) {
+        let changed = self.lines.get(name).is_none_or(|line| line.phase != text);
+        if news {
+            self.line(name).phase = text.to_owned();
+        }
+        if news && changed && self.bars.is_none() {
+            self.line(name).shown = Instant::now();
+            self.print(&format!("{name}: {text}"));
+        } else {
+            self.detail(name, text);
+        }
+    }
+
+    fn detail(&mut self, name: &str, text: &str) {
+        let plain = self.bars.is_none();
+        let line = self.line(name);
+        if let Some(bar) = &line.bar {
+            bar.set_message(text.to_owned());
+        } else if plain && line.shown.elapsed() >= PLAIN_INTERVAL {
+            line.shown = Instant::now();
+            self.print(&format!("{name}: {text}"));
+        }
+    }
+
+    fn done(&mut self, name: &str, text: &str) {
+        if let Some(bar) = self.lines.remove(name).and_then(|line| line.bar) {
+            bar.finish_and_clear();
+        }
+        self.print(&format!("{name}: {text}"));
+    }
+
+    fn line(&mut self, name: &str) -> &mut Line {
+        let bars = &self.bars;
+        self.lines.entry(name.to_owned()).or_insert_with(|| {
+            let bar = bars.as_ref().map(|bars| {
+                let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner());
+                let bar = bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned()));
+                bar.enable_steady_tick(Duration::from_millis(200));
+                bar
+            });
+            Line { bar, phase: String::new(), shown: Instant::now() }
+        })
+    }
+
+    #[expect(clippy::print_stderr, reason = "progress is one of the three places that print")]
+    fn print(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => {
+                let _ = bars.println(text);
+            }
+            None if self.quiet && !text.starts_with("warning") => {}
+            None => eprintln!("[{:6.1}] {text}", self.start.elapsed().as_secs_f64()),
+        }
+    }
+}

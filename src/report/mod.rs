@@ -1,0 +1,219 @@
+//! What a run leaves behind: `report.json`, the trials' evidence, and the scoreboard.
+//!
+//! Everything here returns text or writes files of a run's folder; nothing is judged, and nothing is printed. A file is written beside its place and
+//! renamed, so a report is whole or the one before.
+//!
+//! Read [`Report`] first.
+
+mod list;
+mod scoreboard;
+mod trials;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::list::list;
+pub use self::scoreboard::scoreboard;
+pub use self::trials::{load_trial, save_trial, trial_folder};
+use crate::build::Manifest;
+use crate::exit::Exit;
+use crate::image::Description;
+use crate::oracle::{Fault, Observation};
+use crate::plan::TrialId;
+use crate::spec::{Expected, Limits, Machine, Name, Trigger};
+use crate::stats::{Interval, interval};
+use crate::verdict::{Counts, Verdict, weigh};
+use crate::vm::args::Accelerator;
+
+/// Version of the report's form; raised when a reader of the former one would misread it.
+pub const SCHEMA: u32 = 1;
+
+/// File name of the report in a run's folder.
+pub const FILE: &str = "report.json";
+
+/// Confidence of the intervals in the report.
+const CONFIDENCE: f64 = 0.95;
+
+/// A run's report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of hangproof.
+    pub hangproof: String,
+    /// The pipeline.
+    pub pipeline: Name,
+    /// When the run began (UTC).
+    pub started: jiff::Timestamp,
+    /// When the report was written (UTC).
+    pub written: jiff::Timestamp,
+    /// All trials that were planned have ended.
+    pub complete: bool,
+    /// The command that repeats the run.
+    pub command: String,
+    /// The host, as far as it bears on the result.
+    pub host: Host,
+    /// The guest's size.
+    pub machine: Machine,
+    /// Limits, unscaled.
+    pub limits: Limits,
+    /// What proves that the trigger fired.
+    pub trigger: Trigger,
+    /// The reproducer's command line in the guest.
+    pub reproducer: Vec<String>,
+    /// SHA-256 of the reproducer's source or program.
+    pub reproducer_sha256: String,
+    /// What is on the disks.
+    pub image: Option<Description>,
+    /// The kernels, in the pipeline's order.
+    pub kernels: Vec<KernelReport>,
+}
+
+/// The host, as far as it bears on the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Host {
+    /// What ran the guests.
+    pub accelerator: Accelerator,
+    /// Why this one.
+    pub reason: String,
+    /// QEMU's version.
+    pub qemu: String,
+    /// CPUs.
+    pub cpus: usize,
+    /// VMs that ran at once.
+    pub jobs: usize,
+}
+
+/// What a run found out about a kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KernelReport {
+    /// The kernel.
+    pub name: Name,
+    /// What all trials together show.
+    pub verdict: Verdict,
+    /// What was expected.
+    pub expected: Option<Expected>,
+    /// How often each observation was made.
+    pub trials: Counts,
+    /// The hang rate over the valid trials, with its exact interval.
+    pub hang_rate: Interval,
+    /// Each trial.
+    pub results: Vec<TrialReport>,
+    /// Everything that went into the build.
+    pub build: Option<Manifest>,
+    /// Why there is no build.
+    pub build_error: Option<String>,
+}
+
+/// What one trial showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrialReport {
+    /// The trial.
+    pub trial: TrialId,
+    /// What it showed.
+    pub observation: Observation,
+    /// From QEMU's start to its end, in seconds.
+    pub seconds: f64,
+    /// Its evidence, relative to the run's folder.
+    pub evidence: PathBuf,
+    /// It was invalid and tried again; it doesn't count.
+    pub repeated: bool,
+}
+
+impl KernelReport {
+    /// The report of a kernel's trials so far.
+    #[must_use]
+    pub fn new(name: Name, expected: Option<Expected>, results: Vec<TrialReport>, build: Result<Manifest, String>) -> Self {
+        let trials = Counts::of(results.iter().filter(|result| !result.repeated).map(|result| &result.observation));
+        let (build, build_error) = match build {
+            Ok(manifest) => (Some(manifest), None),
+            Err(error) => (None, Some(error)),
+        };
+        let hang_rate = interval(trials.hang, trials.valid(), CONFIDENCE);
+        Self { name, verdict: weigh(trials), expected, trials, hang_rate, results, build, build_error }
+    }
+
+    /// Why the verdict is inconclusive, if it is.
+    #[must_use]
+    pub fn why_inconclusive(&self) -> Option<String> {
+        if self.verdict != Verdict::Inconclusive {
+            return None;
+        }
+        if let Some(error) = &self.build_error {
+            return Some(format!("not built: {}", error.lines().next().unwrap_or_default()));
+        }
+        let invalid = self.results.iter().rev().find_map(|result| match &result.observation {
+            Observation::Invalid { fault, reason } => Some(format!("{fault}: {reason}")),
+            _ => None,
+        });
+        Some(invalid.unwrap_or_else(|| "no trial".to_owned()))
+    }
+}
+
+impl Report {
+    /// The exit code that the report stands for.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let ours = |fault: &Fault| matches!(fault, Fault::Host | Fault::Qemu | Fault::Guest);
+        let kernel = |kernel: &KernelReport| match kernel.verdict {
+            Verdict::Inconclusive
+                if kernel.results.iter().any(|result| match &result.observation {
+                    Observation::Invalid { fault, .. } => ours(fault) && !result.repeated,
+                    _ => false,
+                }) =>
+            {
+                Exit::Trouble
+            }
+            Verdict::Inconclusive => Exit::Inconclusive,
+            verdict if verdict.meets(kernel.expected) => Exit::Expected,
+            _ => Exit::Contrary,
+        };
+        let exits: Vec<Exit> = self.kernels.iter().map(kernel).collect();
+        // A verdict that contradicts is the news, whatever else went wrong.
+        let order = [Exit::Contrary, Exit::Trouble, Exit::Inconclusive];
+        order.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Expected)
+    }
+
+    /// Writes the report into the run's folder.
+    ///
+    /// # Errors
+    /// When it can't be written; the former report is then untouched.
+    pub fn save(&self, folder: &Path) -> io::Result<PathBuf> {
+        let path = folder.join(FILE);
+        write_whole(&path, &serde_json::to_vec_pretty(self)?)?;
+        Ok(path)
+    }
+
+    /// Reads the report of a run's folder.
+    ///
+    /// # Errors
+    /// When it can't be read, or is of another form.
+    pub fn load(folder: &Path) -> io::Result<Self> {
+        let text = fs::read(folder.join(FILE))?;
+        let report: Self = serde_json::from_slice(&text)?;
+        if report.schema == SCHEMA {
+            return Ok(report);
+        }
+        let message = format!("it has schema {}, this hangproof reads {SCHEMA}: use hangproof {}", report.schema, report.hangproof);
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    }
+}
+
+/// Writes a file beside its place and renames it.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+    file.write_all(content)?;
+    // tempfile makes private files; a report is to be read by whoever may read the folder.
+    use std::os::unix::fs::PermissionsExt as _;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

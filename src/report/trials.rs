@@ -1,0 +1,76 @@
+//! A trial's evidence on disk: `trials/ID/evidence.json`, `console.log` beside it.
+//!
+//! The console is a text file, one line each with its time, because people read it; all else is data. What is read back equals what was saved.
+//!
+//! Read [`save_trial`] and [`load_trial`].
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::write_whole;
+use crate::evidence::{At, ConsoleLine, Evidence};
+use crate::plan::TrialId;
+
+const EVIDENCE: &str = "evidence.json";
+const CONSOLE: &str = "console.log";
+
+/// A trial's folder, relative to the run's.
+#[must_use]
+pub fn trial_folder(trial: &TrialId) -> PathBuf {
+    Path::new("trials").join(trial.to_string())
+}
+
+/// Saves a trial's evidence below the run's folder.
+///
+/// # Errors
+/// When a file can't be written.
+pub fn save_trial(run: &Path, evidence: &Evidence) -> io::Result<()> {
+    let folder = run.join(trial_folder(&evidence.trial));
+    fs::create_dir_all(&folder)?;
+    let console: String = evidence.console.iter().map(written).collect();
+    write_whole(&folder.join(CONSOLE), console.as_bytes())?;
+    write_whole(&folder.join(EVIDENCE), &serde_json::to_vec_pretty(evidence)?)
+}
+
+/// Reads a trial's evidence.
+///
+/// # Errors
+/// When a file can't be read or isn't what was saved.
+pub fn load_trial(run: &Path, trial: &TrialId) -> io::Result<Evidence> {
+    let folder = run.join(trial_folder(trial));
+    let named = |name: &str, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.join(name).display()));
+    let text = fs::read(folder.join(EVIDENCE)).map_err(|error| named(EVIDENCE, error))?;
+    let mut evidence: Evidence = serde_json::from_slice(&text).map_err(|error| named(EVIDENCE, error.into()))?;
+    let console = fs::read_to_string(folder.join(CONSOLE)).map_err(|error| named(CONSOLE, error))?;
+    for (index, line) in console.lines().enumerate() {
+        let problem = || io::Error::new(io::ErrorKind::InvalidData, format!("line {}: not `SECONDS | text`", index + 1));
+        evidence.console.push(read(line).ok_or_else(|| named(CONSOLE, problem()))?);
+    }
+    Ok(evidence)
+}
+
+fn written(line: &ConsoleLine) -> String {
+    format!("{:>5}.{:03} | {}\n", line.at.0 / 1000, line.at.0 % 1000, line.text)
+}
+
+fn read(line: &str) -> Option<ConsoleLine> {
+    let (time, text) = line.split_once(" | ")?;
+    let (seconds, millis) = time.trim_start().split_once('.')?;
+    let at = At(seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(millis.parse().ok()?)?);
+    Some(ConsoleLine { at, text: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn console_lines_survive(at in 0u64..10_000_000, text in "[^\\n\\r\\p{Cc}]*") {
+            let line = ConsoleLine { at: At(at), text };
+            let text = written(&line);
+            proptest::prop_assert_eq!(read(text.strip_suffix('\n').unwrap()), Some(line));
+        }
+    }
+}

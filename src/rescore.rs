@@ -1,0 +1,55 @@
+//! Judges a run's saved evidence again, without a VM.
+//!
+//! It reads what the trials saved and applies today's oracle; the saved report is not changed. What comes out otherwise is listed.
+//!
+//! Read [`rescore`].
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::oracle::observe;
+use crate::report::{KernelReport, Report, TrialReport, load_trial};
+
+/// A run, judged again.
+#[derive(Debug)]
+pub struct Rescored {
+    /// The report as it is now.
+    pub report: Report,
+    /// Trials that were judged.
+    pub trials: usize,
+    /// One line for each observation and verdict that is another than the saved one.
+    pub changes: Vec<String>,
+}
+
+/// Judges all trials of the run in `folder` again.
+///
+/// # Errors
+/// When a trial's evidence is missing or can't be read.
+pub fn rescore(folder: &Path, saved: &Report) -> Result<Rescored> {
+    let mut changes = Vec::new();
+    let mut trials = 0;
+    let mut kernels = Vec::new();
+    for kernel in &saved.kernels {
+        let mut results = Vec::new();
+        for result in &kernel.results {
+            let evidence = load_trial(folder, &result.trial).with_context(|| format!("reading the evidence of {}", result.trial))?;
+            let observation = observe(&evidence);
+            trials += 1;
+            if observation != result.observation {
+                let (before, after) = (&result.observation, &observation);
+                let line =
+                    format!("{}: was {} ({}), is {} ({})", result.trial, before.word(), before.detail(), after.word(), after.detail());
+                changes.push(line);
+            }
+            results.push(TrialReport { observation, ..result.clone() });
+        }
+        let build = kernel.build.clone().ok_or_else(|| kernel.build_error.clone().unwrap_or_default());
+        let now = KernelReport::new(kernel.name.clone(), kernel.expected, results, build);
+        if now.verdict != kernel.verdict {
+            changes.push(format!("{}: the verdict was {}, is {}", kernel.name, kernel.verdict, now.verdict));
+        }
+        kernels.push(now);
+    }
+    Ok(Rescored { report: Report { kernels, ..saved.clone() }, trials, changes })
+}

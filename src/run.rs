@@ -1,0 +1,303 @@
+//! A run: all trials of one invocation, from definitions to a report.
+//!
+//! It builds what is missing, boots the trials interleaved, saves each as it ends, and rewrites the report each time: a run that is cut short leaves
+//! what there is. A kernel that can't be built is inconclusive and stops nobody else's trials. It prints nothing; see `event`.
+//!
+//! Read [`Run`] first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::build::{self, Built};
+use crate::event::{Event, Events};
+use crate::image::{self, Disks, initramfs};
+use crate::oracle::{self, Observation};
+use crate::plan::{TrialId, interleave};
+use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, save_trial, trial_folder};
+use crate::reproducer::{self, Ready};
+use crate::spec::{Definitions, Expected, Name, Pipeline, Program};
+use crate::store::Store;
+use crate::trial::Trial;
+use crate::vm::probe::Probed;
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The definitions, overrides applied.
+    pub definitions: &'a Definitions,
+    /// The pipeline, one of the definitions.
+    pub pipeline: &'a Pipeline,
+    /// The kernels to run, with what is expected of each.
+    pub kernels: Vec<(Name, Option<Expected>)>,
+    /// Trials per kernel.
+    pub repeats: u32,
+    /// VMs at once; chosen by the host's CPUs and memory if not given.
+    pub jobs: Option<usize>,
+    /// Folder of the results; it must not hold a report yet.
+    pub out: PathBuf,
+    /// The command that repeats the run.
+    pub command: String,
+    /// The store.
+    pub store: &'a Store,
+    /// Where events go.
+    pub events: &'a Events,
+    /// Turns true when the user interrupts.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What the kernels share, made ready once.
+#[derive(Debug)]
+struct Shared {
+    disks: Disks,
+    initramfs: PathBuf,
+    ready: Ready,
+    probed: Probed,
+    jobs: usize,
+}
+
+/// How often a trial is tried that is invalid by our own fault.
+const ATTEMPTS: u32 = 2;
+
+/// A run's end.
+#[derive(Debug)]
+pub struct Ended {
+    /// The report as it was saved.
+    pub report: Report,
+    /// The user interrupted it.
+    pub interrupted: bool,
+}
+
+impl Run<'_> {
+    /// Runs everything. Ends early, with what there is, when `stop` turns true.
+    ///
+    /// # Errors
+    /// When nothing can be run at all: no QEMU, no image, a reproducer that doesn't compile, results that can't be written.
+    pub async fn run(self) -> Result<Ended> {
+        let started = jiff::Timestamp::now();
+        fs::create_dir_all(&self.out).with_context(|| format!("creating {}", self.out.display()))?;
+        if self.out.join(crate::report::FILE).exists() {
+            bail!("{} holds a report already: choose another folder with --out", self.out.display());
+        }
+        let compiled = self.store.work().context("making room for the reproducer")?;
+        let mut stop = self.stop.clone();
+        let shared = tokio::select! {
+            shared = self.share(compiled.path()) => shared?,
+            () = stopped(&mut stop) => bail!(Interrupted),
+        };
+        let mut report = self.empty_report(started, &shared)?;
+        let mut built: BTreeMap<Name, Built> = BTreeMap::new();
+        for (index, (name, expected)) in self.kernels.iter().enumerate() {
+            let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
+            let jobs = cpus();
+            let result = tokio::select! {
+                result = build::build(self.store, self.definitions, kernel, self.events, jobs) => result,
+                () = stopped(&mut stop) => return self.interrupted(report),
+            };
+            let manifest = match result {
+                Ok(kernel) => {
+                    let manifest = kernel.manifest.clone();
+                    built.insert(name.clone(), kernel);
+                    Ok(manifest)
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            report.kernels[index] = KernelReport::new(name.clone(), *expected, Vec::new(), manifest);
+            self.save(&mut report)?;
+        }
+        let names: Vec<Name> = self.kernels.iter().map(|(name, _)| name.clone()).filter(|name| built.contains_key(name)).collect();
+        self.trials(&mut report, &built, &shared, interleave(&names, self.repeats).into()).await?;
+        if *self.stop.borrow() {
+            return self.interrupted(report);
+        }
+        report.complete = true;
+        self.save(&mut report)?;
+        self.events.send(Event::Wrote { what: "report".to_owned(), path: self.out.join(crate::report::FILE) });
+        Ok(Ended { report, interrupted: false })
+    }
+
+    fn interrupted(&self, mut report: Report) -> Result<Ended> {
+        self.save(&mut report)?;
+        Ok(Ended { report, interrupted: true })
+    }
+
+    /// What all kernels share. Everything that can fail quickly is tried before anything is built.
+    async fn share(&self, folder: &Path) -> Result<Shared> {
+        let probed = crate::vm::probe::probe(folder).await?;
+        let accelerator = probed.accelerator.name().to_owned();
+        self.events.send(Event::Accelerator { accelerator, reason: probed.reason.clone() });
+        let ready = reproducer::prepare(self.pipeline, folder).await?;
+        let image = self.definitions.images.get(&self.pipeline.image).with_context(|| format!("image {}", self.pipeline.image))?;
+        let disks = image::make(self.store, image, self.events).await.with_context(|| format!("making the image {}", image.name))?;
+        let store = self.store.clone();
+        let initramfs = tokio::task::spawn_blocking(move || initramfs::base(&store)).await??;
+        let jobs = self.jobs.unwrap_or_else(|| fitting_jobs(self.pipeline.machine.cpus, self.pipeline.machine.memory.0));
+        Ok(Shared { disks, initramfs, ready, probed, jobs })
+    }
+
+    /// Runs the trials, some at once, and keeps the report up to date.
+    async fn trials(
+        &self,
+        report: &mut Report,
+        built: &BTreeMap<Name, Built>,
+        shared: &Shared,
+        mut queue: VecDeque<TrialId>,
+    ) -> Result<()> {
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < shared.jobs && !*self.stop.borrow() {
+                let Some(id) = queue.pop_front() else { break };
+                let Some(built) = built.get(&id.kernel) else { continue };
+                let trial = self.trial(id.clone(), built, shared);
+                let (events, stop) = (self.events.clone(), self.stop.clone());
+                events.send(Event::TrialStarted { trial: id });
+                // The trial's own task: one that panics is one lost trial, not a lost run.
+                running.spawn(async move {
+                    let start = Instant::now();
+                    let evidence = trial.run(&events, stop).await;
+                    (evidence, start.elapsed())
+                });
+            }
+            let Some(ended) = running.join_next().await else { return Ok(()) };
+            let (evidence, took) = ended.context("a trial ended without a result")?;
+            let id = evidence.trial.clone();
+            let judging = tokio::task::spawn_blocking(move || (oracle::observe(&evidence), evidence));
+            let (observation, evidence) = judging.await.context("judging a trial")?;
+            save_trial(&self.out, &evidence).with_context(|| format!("saving the evidence of {id} below {}", self.out.display()))?;
+            self.finished(&id, &observation, took);
+            let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && id.attempt < ATTEMPTS;
+            let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.name == id.kernel) else { continue };
+            let mut results = std::mem::take(&mut kernel.results);
+            results.push(TrialReport {
+                evidence: trial_folder(&id).join("evidence.json"),
+                trial: id.clone(),
+                observation,
+                seconds: took.as_secs_f64(),
+                repeated: again && !*self.stop.borrow(),
+            });
+            let build = kernel.build.take().ok_or_else(|| kernel.build_error.take().unwrap_or_default());
+            *kernel = KernelReport::new(id.kernel.clone(), kernel.expected, results, build);
+            if again {
+                queue.push_front(id.retried());
+            }
+            self.save(report)?;
+        }
+    }
+
+    fn finished(&self, id: &TrialId, observation: &Observation, took: Duration) {
+        self.events.send(Event::TrialFinished {
+            trial: id.clone(),
+            observation: observation.word().to_owned(),
+            detail: observation.detail(),
+            seconds: took.as_secs_f64(),
+        });
+    }
+
+    fn trial(&self, id: TrialId, built: &Built, shared: &Shared) -> Trial {
+        let kernel = self.definitions.kernels.get(&id.kernel);
+        let arguments = kernel.map_or(&[][..], |kernel| &kernel.boot_arguments);
+        Trial {
+            kernel: built.image.clone(),
+            boot_arguments: arguments.iter().chain(&self.pipeline.boot_arguments).cloned().collect(),
+            initramfs: shared.initramfs.clone(),
+            payload: shared.ready.payload.clone(),
+            disks: shared.disks.members.clone(),
+            root: shared.disks.root.clone(),
+            machine: self.pipeline.machine,
+            accelerator: shared.probed.accelerator,
+            cgroup: self.pipeline.cgroup,
+            ssh_port: None,
+            words: shared.ready.words.clone(),
+            limits: self.pipeline.limits,
+            trigger: self.pipeline.trigger,
+            id,
+        }
+    }
+
+    fn empty_report(&self, started: jiff::Timestamp, shared: &Shared) -> Result<Report> {
+        let (Program::C(program) | Program::File(program)) = &self.pipeline.reproducer.program;
+        let kernel = |(name, expected): &(Name, Option<Expected>)| {
+            KernelReport::new(name.clone(), *expected, Vec::new(), Err("the run ended before it was built".to_owned()))
+        };
+        Ok(Report {
+            schema: SCHEMA,
+            hangproof: env!("CARGO_PKG_VERSION").to_owned(),
+            pipeline: self.pipeline.name.clone(),
+            started,
+            written: started,
+            complete: false,
+            command: self.command.clone(),
+            host: Host {
+                accelerator: shared.probed.accelerator,
+                reason: shared.probed.reason.clone(),
+                qemu: qemu_version(),
+                cpus: cpus(),
+                jobs: shared.jobs,
+            },
+            machine: self.pipeline.machine,
+            limits: self.pipeline.limits,
+            trigger: self.pipeline.trigger,
+            reproducer: shared.ready.words.clone(),
+            reproducer_sha256: sha256(program).with_context(|| format!("reading {}", program.display()))?,
+            image: Some(shared.disks.description.clone()),
+            kernels: self.kernels.iter().map(kernel).collect(),
+        })
+    }
+
+    fn save(&self, report: &mut Report) -> Result<()> {
+        report.written = jiff::Timestamp::now();
+        report.save(&self.out).with_context(|| format!("writing the report into {}", self.out.display()))?;
+        Ok(())
+    }
+}
+
+/// The user interrupted the run before there was anything to save.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted before the first trial")]
+pub struct Interrupted;
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The host's CPUs that we may use.
+#[must_use]
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// VMs that fit: their CPUs into the host's, their memory into four fifths of what is available.
+fn fitting_jobs(cpus_each: u32, mib_each: u64) -> usize {
+    let by_cpu = cpus() / cpus_each.max(1) as usize;
+    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    let by_memory = available.map_or(usize::MAX, |kib| usize::try_from(kib / 1024 * 4 / 5 / mib_each.max(1)).unwrap_or(usize::MAX));
+    by_cpu.min(by_memory).max(1)
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    use sha2::Digest as _;
+    Ok(format!("{:x}", sha2::Sha256::digest(fs::read(path)?)))
+}
+
+/// First line of `qemu-system-x86_64 --version`.
+fn qemu_version() -> String {
+    let output = crate::vm::find_qemu().ok().and_then(|qemu| std::process::Command::new(qemu).arg("--version").output().ok());
+    output.and_then(|output| Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())).unwrap_or_default()
+}
+
+/// Sweeps what killed programs left, and says so.
+pub fn sweep(store: &Store, events: &Events) {
+    for path in store.sweep() {
+        events.warn(format!("removed {}, left by a hangproof that was killed", path.display()));
+    }
+}

@@ -1,0 +1,191 @@
+//! Debian packages that hold a kernel's source tarball, brought by apt without root.
+//!
+//! apt decides which version there is; a version that was fetched before is used again without asking it when the definition names that version,
+//! and with a warning when apt has no network. Nothing is installed.
+//!
+//! Read [`fetch`] first.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use super::digest::{Hashing, sha256};
+use super::program::{Program, ProgramError};
+use super::stop::{Stop, blocking};
+use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, download, failed, keep, kept, unpack_tree};
+use crate::event::Events;
+use crate::store::{Scratch, Store};
+
+/// What apt's index says of a package.
+#[derive(Debug, PartialEq, Eq)]
+struct Record {
+    version: String,
+    sha256: String,
+    size: Option<u64>,
+}
+
+/// Brings the source tree of a package.
+pub async fn fetch(store: &Store, package: &str, version: Option<&str>, events: &Events) -> Result<Fetched, SourceError> {
+    check_name(package, "name of a Debian package", "+-.")?;
+    if let Some(version) = version {
+        check_name(version, "version of a Debian package", "+-.:~")?;
+    }
+    let note = format!("debian-{package}");
+    let before: Vec<Remembered> = store.recall(&note).unwrap_or_default();
+    let find = |wanted: &str| match before.iter().find(|one| is_version(one, wanted)) {
+        Some(one) => kept(store, one.clone()),
+        None => Ok(None),
+    };
+    if let Some(version) = version
+        && let Some(found) = find(version)?
+    {
+        return Ok(found);
+    }
+    let fresh = match record(package, version, !before.is_empty()).await {
+        Ok(record) => match find(&record.version)? {
+            Some(found) => return Ok(found),
+            None => bring(store, package, &record, events).await,
+        },
+        Err(failure) => Err(failure),
+    };
+    match fresh {
+        Ok(fetched) => {
+            let one = Remembered { digest: fetched.digest.clone(), provenance: fetched.provenance.clone() };
+            let mut known = before;
+            known.retain(|other| other.digest != one.digest);
+            known.push(one);
+            store.remember(&note, &known);
+            Ok(fetched)
+        }
+        // A newer version that can't be had is no reason not to work; a damaged or hostile one is.
+        Err(failure @ (SourceError::Program(_) | SourceError::NoPackage { .. })) if version.is_none() => {
+            for one in before.into_iter().rev() {
+                if let Some(found) = kept(store, one)? {
+                    let Provenance::Debian { version, .. } = &found.provenance else { continue };
+                    events.warn(format!("using {package} {version}, which was fetched before: {failure}"));
+                    return Ok(found);
+                }
+            }
+            Err(failure)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn is_version(one: &Remembered, wanted: &str) -> bool {
+    matches!(&one.provenance, Provenance::Debian { version, .. } if version == wanted)
+}
+
+/// Package names and versions become arguments of apt, so they begin with a letter or digit and have no surprising characters.
+fn check_name(value: &str, what: &'static str, others: &str) -> Result<(), SourceError> {
+    let fine =
+        value.starts_with(|c: char| c.is_ascii_alphanumeric()) && value.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c));
+    if fine { Ok(()) } else { Err(SourceError::Unusable { what, value: value.to_owned() }) }
+}
+
+fn argument(package: &str, version: Option<&str>) -> String {
+    version.map_or_else(|| package.to_owned(), |version| format!("{package}={version}"))
+}
+
+/// What apt's index says of the version that it would take.
+async fn record(package: &str, version: Option<&str>, fetched: bool) -> Result<Record, SourceError> {
+    let wanted = argument(package, version);
+    let mut show = Program::new("apt-cache", "apt");
+    show.command.args(["show", "--no-all-versions", "--quiet", &wanted]);
+    let output = show.output().await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse_record(&text).ok_or(SourceError::NoPackage { wanted, fetched })
+}
+
+fn parse_record(text: &str) -> Option<Record> {
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(|value| value.trim().to_owned());
+    Some(Record { version: field("Version")?, sha256: field("SHA256")?, size: field("Size").and_then(|size| size.parse().ok()) })
+}
+
+/// Downloads a package and takes the tree out of it.
+async fn bring(store: &Store, package: &str, record: &Record, events: &Events) -> Result<Fetched, SourceError> {
+    let scratch = Arc::new(store.work()?);
+    let folder = scratch.path().join("download");
+    std::fs::create_dir(&folder).map_err(failed("create", &folder))?;
+    let wanted = argument(package, Some(&record.version));
+    let mut get = Program::new("apt-get", "apt");
+    get.command.args(["download", "--quiet", &wanted]).current_dir(&folder);
+    let output = download::watched(get.output(), &folder, &wanted, || record.size, events).await?;
+    if !output.status.success() {
+        return Err(get.failed(&output).into());
+    }
+    let deb = downloaded(&folder).ok_or_else(|| SourceError::NoPackage { wanted: wanted.clone(), fetched: false })?;
+    let (store, package, version, expected) = (store.clone(), package.to_owned(), record.version.clone(), record.sha256.clone());
+    blocking(move |stop| {
+        let found = sha256(&deb, stop).map_err(failed("read", &deb))?;
+        if found != expected {
+            return Err(SourceError::Digest { what: wanted, expected, found });
+        }
+        let (tarball, tarball_sha256) = unpack_deb(&deb, &package, &scratch, stop)?;
+        let provenance = Provenance::Debian { package, version, deb_sha256: found, tarball, tarball_sha256: tarball_sha256.clone() };
+        keep(&store, &scratch, Remembered { digest: tarball_sha256, provenance })
+    })
+    .await
+}
+
+fn downloaded(folder: &Path) -> Option<PathBuf> {
+    let mut files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    files.find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+}
+
+/// Unpacks the tarball in a package into the scratch folder, in one pass and without a file in between. Returns the tarball's name and SHA-256.
+fn unpack_deb(deb: &Path, package: &str, scratch: &Scratch, stop: &Stop) -> Result<(String, String), SourceError> {
+    let mut command = Command::new("dpkg-deb");
+    command.arg("--fsys-tarfile").arg(deb).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|cause| Program::new("dpkg-deb", "dpkg").not_run(cause))?;
+    let result = match child.stdout.take() {
+        Some(files) => unpack_tarball_of(files, package, scratch, stop),
+        None => Err(SourceError::NoTarball { package: package.to_owned() }),
+    };
+    // Its output is closed by now, so it ends.
+    child.wait().map_err(|cause| ProgramError::Start { program: "dpkg-deb".to_owned(), cause })?;
+    result
+}
+
+fn unpack_tarball_of(files: impl Read, package: &str, scratch: &Scratch, stop: &Stop) -> Result<(String, String), SourceError> {
+    let damaged = |cause| SourceError::Archive { archive: format!("package {package}"), cause: ArchiveError::Damaged(cause) };
+    let mut files = tar::Archive::new(files);
+    for entry in files.entries().map_err(damaged)? {
+        let entry = entry.map_err(damaged)?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let Some(name) = path.trim_start_matches("./").strip_prefix("usr/src/") else { continue };
+        if !entry.header().entry_type().is_file() || !is_tarball(name) {
+            continue;
+        }
+        let mut tarball = Hashing::new(entry, stop);
+        unpack_tree(&mut tarball, scratch, stop).map_err(|cause| SourceError::Archive { archive: path.clone(), cause })?;
+        let sha256 = tarball.finish().map_err(damaged)?;
+        return Ok((name.to_owned(), sha256));
+    }
+    Err(SourceError::NoTarball { package: package.to_owned() })
+}
+
+fn is_tarball(name: &str) -> bool {
+    !name.contains('/') && [".tar", ".tar.xz", ".tar.gz", ".tar.zst"].iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_first_record_of_apt_cache() {
+        let text = "Package: linux-source-6.1\nSource: linux\nVersion: 6.1.192-2\nSize: 139331676\nSHA256: abc\nDescription: x\n";
+        let record = Record { version: "6.1.192-2".into(), sha256: "abc".into(), size: Some(139_331_676) };
+        assert_eq!(parse_record(text), Some(record));
+        assert_eq!(parse_record("Package: x\n"), None);
+    }
+
+    #[test]
+    fn an_option_is_no_package_name() {
+        assert!(check_name("-oDir=/tmp", "name of a Debian package", "+-.").is_err());
+        assert!(check_name("linux-source-6.1", "name of a Debian package", "+-.").is_ok());
+        assert!(check_name("6.1.192-2 x", "version of a Debian package", "+-.:~").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! Revisions of git repositories, exported as plain trees by the git command line.
+//!
+//! Only the wanted revision is fetched, without its history, into a bare repository in the store; a commit that is there needs no network.
+//! A repository is a stranger's: no hooks, no `ext::` transport, no option where a name should be, and the tree is taken from `git archive` through
+//! the same gate as any archive.
+//!
+//! Read [`fetch`] first.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::program::{Program, ProgramError, last_lines};
+use super::stop::blocking;
+use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, failed, keep, kept, unpack_tree};
+use crate::event::Events;
+use crate::store::{Kept, Store};
+
+/// Settings that keep a repository from running anything or asking anybody.
+const GUARDED: [&str; 10] = [
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "protocol.ext.allow=never",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "gc.auto=0",
+    "-c",
+    "fetch.fsckObjects=true",
+];
+
+/// Brings the tree of a revision.
+pub async fn fetch(store: &Store, repository: &str, revision: &str, note: &str, events: &Events) -> Result<Fetched, SourceError> {
+    for (what, value) in [("git revision", revision), ("git repository", repository)] {
+        if value.is_empty() || value.starts_with('-') || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(SourceError::Unusable { what, value: value.to_owned() });
+        }
+    }
+    let names_commit = is_commit(revision);
+    let before: Option<Remembered> = store.recall(note);
+    if names_commit
+        && let Some(before) = before.clone()
+        && let Some(found) = kept(store, before)?
+    {
+        return Ok(found);
+    }
+    let fresh = bring(store, repository, revision).await;
+    match (fresh, before) {
+        (Ok(fetched), _) => {
+            store.remember(note, &Remembered { digest: fetched.digest.clone(), provenance: fetched.provenance.clone() });
+            Ok(fetched)
+        }
+        (Err(failure), Some(before)) => match kept(store, before)? {
+            Some(found) => {
+                events.warn(format!("using {revision} of {repository} as it was fetched before: {failure}"));
+                Ok(found)
+            }
+            None => Err(failure),
+        },
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+fn is_commit(revision: &str) -> bool {
+    matches!(revision.len(), 40 | 64) && revision.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+fn git(repository: &Path) -> Program {
+    let mut git = Program::new("git", "git");
+    git.command.args(GUARDED).arg("--git-dir").arg(repository).env("GIT_TERMINAL_PROMPT", "0");
+    forget_environment(git.command.as_std_mut());
+    git
+}
+
+/// A git that was started from a hook or an alias would take these for its own.
+pub fn forget_environment(command: &mut Command) {
+    for variable in
+        ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_NAMESPACE", "GIT_EXTERNAL_DIFF"]
+    {
+        command.env_remove(variable);
+    }
+}
+
+async fn bring(store: &Store, repository: &str, revision: &str) -> Result<Fetched, SourceError> {
+    let name = format!("git-{}", &blake3::hash(repository.as_bytes()).to_hex()[..32]);
+    let _turn = store.turn(&name).await?;
+    let _in_use = store.in_use(Kept::Sources, &name)?;
+    let mirror = store.find(Kept::Sources, &name).unwrap_or_else(|| store.place(Kept::Sources, &name));
+    if !mirror.join("HEAD").exists() {
+        std::fs::create_dir_all(&mirror).map_err(failed("create", &mirror))?;
+        git(&mirror).with(&["init", "--quiet", "--bare"]).success().await?;
+    }
+    let commit = commit(&mirror, repository, revision).await?;
+    let provenance = Provenance::Git { repository: repository.to_owned(), revision: revision.to_owned(), commit: commit.clone() };
+    let remembered = Remembered { digest: format!("git-commit-{commit}"), provenance };
+    if let Some(found) = kept(store, remembered.clone())? {
+        return Ok(found);
+    }
+    let (store, scratch) = (store.clone(), store.work()?);
+    blocking(move |stop| {
+        let mut export = git(&mirror).with(&["archive", "--format=tar", "--prefix=source/", "--end-of-options", &commit]);
+        let command = export.command.as_std_mut();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(|cause| export.not_run(cause))?;
+        let archive = format!("commit {commit}");
+        let result = match child.stdout.take() {
+            Some(files) => unpack_tree(files, &scratch, stop),
+            None => Err(ArchiveError::Damaged(std::io::ErrorKind::BrokenPipe.into())),
+        };
+        let status = child.wait().map_err(|cause| ProgramError::Start { program: "git".to_owned(), cause })?;
+        result.map_err(|cause| SourceError::Archive { archive, cause })?;
+        if !status.success() {
+            return Err(ProgramError::Failed { program: "git archive".to_owned(), status, said: String::new() }.into());
+        }
+        keep(&store, &scratch, remembered)
+    })
+    .await
+}
+
+/// The commit of a revision, fetched if it isn't here: by name first, which a server answers with one commit, and else everything it has.
+async fn commit(mirror: &Path, repository: &str, revision: &str) -> Result<String, SourceError> {
+    let name = format!("refs/hangproof/{}", &blake3::hash(revision.as_bytes()).to_hex()[..32]);
+    if !(is_commit(revision) && resolve(mirror, revision).await?.is_ok()) {
+        let wanted = format!("+{revision}:{name}");
+        let mut one = git(mirror).with(&["fetch", "--quiet", "--no-tags", "--depth=1", "--", repository, &wanted]);
+        if one.output().await?.status.success() {
+            return resolve(mirror, &name).await?.map_err(|why| no_revision(repository, revision, why));
+        }
+        let everything = ["fetch", "--quiet", "--no-tags", "--", repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        let mut all = git(mirror).with(&everything);
+        let output = all.output().await?;
+        if !output.status.success() {
+            return Err(no_revision(repository, revision, last_lines(&output.stderr)));
+        }
+    }
+    resolve(mirror, revision).await?.map_err(|why| no_revision(repository, revision, why))
+}
+
+fn no_revision(repository: &str, revision: &str, why: String) -> SourceError {
+    SourceError::NoRevision { repository: repository.to_owned(), revision: revision.to_owned(), why }
+}
+
+async fn resolve(mirror: &Path, revision: &str) -> Result<Result<String, String>, SourceError> {
+    let mut parse = git(mirror).with(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{revision}^{{commit}}")]);
+    let output = parse.output().await?;
+    let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(if output.status.success() && is_commit(&commit) { Ok(commit) } else { Err("it is unknown there".to_owned()) })
+}
+
+impl Program {
+    fn with(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+}

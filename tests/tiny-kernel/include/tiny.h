@@ -1,0 +1,2 @@
+int filemap(int page);
+int ext4(int inode);
