@@ -13,7 +13,7 @@ use crate::fault::{self, Fault};
 /// How long a disk may take to appear. Generous, because under TCG on a loaded host everything is slow; the host has its own deadline.
 const DISK_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long to wait for a second member once the first is there: an array comes up degraded too.
+/// How long to wait for the other members once one is there: an array comes up degraded too.
 const MEMBER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Time between two looks for a device node.
@@ -22,44 +22,45 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Brings the device up that holds the root filesystem, and returns it.
 pub fn bring_up(root: &Root) -> Result<&str, Fault> {
     match root {
-        Root::Disk { device } => wait_for(device, DISK_DEADLINE).map(|()| device.as_str()),
+        Root::Disk { device } => wait_for(device).map(|()| device.as_str()),
         Root::Md { array, members } => {
             assemble(array, members)?;
-            wait_for(array, DISK_DEADLINE).map(|()| array.as_str())
+            wait_for(array).map(|()| array.as_str())
         }
     }
 }
 
 fn assemble(array: &str, members: &[String]) -> Result<(), Fault> {
-    let mut present = Vec::new();
-    let mut deadline = DISK_DEADLINE;
-    for member in members {
-        match wait_for(member, deadline) {
-            Ok(()) => {
-                present.push(member);
-                deadline = MEMBER_DEADLINE;
-            }
-            Err(missing) if present.is_empty() && members.last() == Some(member) => return Err(missing),
-            // The others are there already, or never will be.
-            Err(_) => deadline = PAUSE,
-        }
+    let there = |member: &&String| Path::new(member).exists();
+    if !wait_until(DISK_DEADLINE, || members.iter().any(|member| there(&member))) {
+        return Err(Fault::Missing { what: members.join(" or "), after: DISK_DEADLINE });
     }
+    // One that never comes leaves the array degraded, which is the host's to judge.
+    wait_until(MEMBER_DEADLINE, || members.iter().all(|member| there(&member)));
     // `--run` starts a degraded array; no configuration file, so that only the named members count.
     let mut mdadm = Command::new("/usr/sbin/mdadm");
-    mdadm.args(["--assemble", "--run", "--config=none", array]).args(present);
+    mdadm.args(["--assemble", "--run", "--config=none", array]).args(members.iter().filter(there));
     fs::create_dir_all("/run/mdadm").map_err(fault::io("create", "/run/mdadm"))?;
     fault::run(&mut mdadm).map(drop)
 }
 
-fn wait_for(device: &str, deadline: Duration) -> Result<(), Fault> {
+fn wait_for(device: &str) -> Result<(), Fault> {
+    let appeared = wait_until(DISK_DEADLINE, || Path::new(device).exists());
+    if appeared { Ok(()) } else { Err(Fault::Missing { what: device.to_owned(), after: DISK_DEADLINE }) }
+}
+
+/// Waits until `condition` holds; whether it did before the deadline.
+fn wait_until(deadline: Duration, condition: impl Fn() -> bool) -> bool {
     let start = Instant::now();
-    while !Path::new(device).exists() {
+    loop {
+        if condition() {
+            return true;
+        }
         if start.elapsed() > deadline {
-            return Err(Fault::Missing { what: device.to_owned(), after: deadline });
+            return false;
         }
         sleep(PAUSE);
     }
-    Ok(())
 }
 
 /// The array's state, for the report; nothing for a plain disk.

@@ -65,7 +65,7 @@ pub fn run() -> ! {
         }
         Err(Failure { step, fault }) => {
             let error = fault.to_string();
-            mounts::say(&format!("hangproof-agent: step {step:?} failed: {error}"));
+            mounts::say(&format!("hangproof-agent failed at {step:?}: {error}"));
             agent.outbox.send(&Report::Failed { step, error, uptime_ms: uptime_ms() });
             None
         }

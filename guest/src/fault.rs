@@ -39,7 +39,7 @@ pub enum Fault {
         output: String,
     },
     /// Something did not appear in time.
-    #[error("{what} did not appear within {} s: check the kernel's configuration and the disks given to the VM", after.as_secs())]
+    #[error("{what} did not appear within {} s: check the kernel's configuration and the VM's devices", after.as_secs())]
     Missing {
         /// What.
         what: String,

@@ -28,7 +28,10 @@ const SAMPLES: u32 = 12;
 /// See [`SAMPLES`]. Longer than a scheduler tick of 4 ms (HZ=250).
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(15);
 
-/// The stacks of all tasks that run or are ready to, but our own; of each the deepest of some samples.
+/// Most running tasks that are shown: a stack has up to 64 lines, and the whole look has to fit into one line on the wire.
+const RUNNING_LIMIT: usize = 256;
+
+/// The stacks of tasks that run or are ready to, but our own; of each the deepest of some samples.
 pub fn running() -> Vec<Running> {
     let mut deepest: BTreeMap<u32, Running> = BTreeMap::new();
     for sample in 0..SAMPLES {
@@ -42,7 +45,7 @@ pub fn running() -> Vec<Running> {
             }
         }
     }
-    deepest.into_values().collect()
+    deepest.into_values().take(RUNNING_LIMIT).collect()
 }
 
 /// The thread of this folder with its stack, if it runs and isn't ours.

@@ -30,11 +30,9 @@ pub const DROPBEARKEY: Needed = Needed { program: "dropbearkey", package: "dropb
 pub const FIO: Needed = Needed { program: "fio", package: "fio" };
 /// Linux as an ordinary program.
 pub const UML: Needed = Needed { program: "linux.uml", package: "user-mode-linux" };
-/// Ties a process's life to ours.
-pub const SETPRIV: Needed = Needed { program: "setpriv", package: "util-linux" };
 
 /// Everything that making an image needs.
-pub const ALL: [Needed; 8] = [BUSYBOX, MDADM, MKE2FS, DROPBEAR, DROPBEARKEY, FIO, UML, SETPRIV];
+pub const ALL: [Needed; 7] = [BUSYBOX, MDADM, MKE2FS, DROPBEAR, DROPBEARKEY, FIO, UML];
 
 impl Needed {
     /// Where it is: in `PATH`, or in the folders that an ordinary user's `PATH` lacks.
