@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cases::{BASE, Case, DISK, IMAGES, KERNELS, PIPELINES, SYNTAX, VARIANT, WRITERS};
-use hangproof::report::list::list;
+use hangproof::report::list;
 use hangproof::spec::{Definitions, Location, Name, Problems, Source, load};
 use miette::GraphicalTheme;
 use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};

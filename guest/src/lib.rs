@@ -204,8 +204,12 @@ pub struct Running {
     pub tgid: u32,
     /// Name of the task.
     pub comm: String,
-    /// `/proc/PID/task/TID/stack`: the deepest of some samples.
+    /// `/proc/PID/task/TID/stack`: the deepest of the samples in which it was awake.
     pub stack: String,
+    /// In how many samples it was awake: a task that spins is in all, one that sleeps a little and tries again in some.
+    pub awake: u32,
+    /// How many samples there were.
+    pub samples: u32,
 }
 
 /// A task that was told to die and has not.

@@ -22,11 +22,12 @@ pub fn dying() -> Vec<Dying> {
     threads().filter_map(|thread| parse(&fs::read_to_string(thread.join("status")).ok()?)).take(LIMIT).collect()
 }
 
-/// How often running tasks are sampled, and how long after each other: a running task shows its whole stack only at some moments.
-const SAMPLES: u32 = 12;
+/// How often running tasks are sampled: a running task shows its whole stack only at some moments, and how often it is awake tells a task that spins
+/// from one that sleeps 100 ms between two tries (`reclaim_throttle`).
+const SAMPLES: u32 = 20;
 
-/// See [`SAMPLES`]. Longer than a scheduler tick of 4 ms (HZ=250).
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(15);
+/// Between two samples. Longer than a scheduler tick of 4 ms (HZ=250); all samples together span five of those sleeps.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Most running tasks that are shown: a stack has up to 64 lines, and the whole look has to fit into one line on the wire.
 const RUNNING_LIMIT: usize = 256;
@@ -40,8 +41,9 @@ pub fn running() -> Vec<Running> {
         }
         for found in threads().filter_map(|thread| awake(&thread)).take(LIMIT) {
             let known = deepest.entry(found.tid).or_insert_with(|| found.clone());
+            known.awake += 1;
             if found.stack.lines().count() > known.stack.lines().count() {
-                *known = found;
+                known.stack = found.stack;
             }
         }
     }
@@ -56,7 +58,14 @@ fn awake(thread: &Path) -> Option<Running> {
         return None;
     }
     let stack = fs::read_to_string(thread.join("stack")).ok()?;
-    Some(Running { tid: field(&status, "Pid")?.parse().ok()?, tgid, comm: field(&status, "Name")?.to_owned(), stack })
+    Some(Running {
+        tid: field(&status, "Pid")?.parse().ok()?,
+        tgid,
+        comm: field(&status, "Name")?.to_owned(),
+        stack,
+        awake: 0,
+        samples: SAMPLES,
+    })
 }
 
 fn threads() -> impl Iterator<Item = PathBuf> {

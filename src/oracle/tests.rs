@@ -85,8 +85,10 @@ fn closed_look(holders: &[u32]) -> Look {
 [ 20.0]  jbd2_log_wait_commit+0x1/0x2
 [ 20.0]  ext4_sync_file+0x1/0x2
 ";
-    let stack = "[<0>] shrink_node+0x1/0x2\n[<0>] __filemap_add_folio+0x1/0x2\n[<0>] __getblk_gfp+0x1/0x2\n[<0>] __ext4_get_inode_loc+0x1/0x2\n";
-    let running = holders.iter().map(|tid| Running { tid: *tid, tgid: *tid, comm: "ext4-oom".into(), stack: stack.into() });
+    let stack =
+        "[<0>] shrink_node+0x1/0x2\n[<0>] __filemap_add_folio+0x1/0x2\n[<0>] __getblk_gfp+0x1/0x2\n[<0>] __ext4_get_inode_loc+0x1/0x2\n";
+    let running =
+        holders.iter().map(|tid| Running { tid: *tid, tgid: *tid, comm: "ext4-oom".into(), stack: stack.into(), awake: 12, samples: 12 });
     let dying = vec![Dying { tid: 70, tgid: 70, comm: "ext4-oom".into(), state: 'D' }];
     Look { id: 1, uptime_ms: 20_000, log: log.into(), dying, running: running.collect() }
 }
@@ -195,6 +197,9 @@ fn whoever_sleeps_in_reclaim_holds_nothing_up() {
     let mut look = closed_look(&[70]);
     look.running[0].stack = format!("[<0>] reclaim_throttle+0x1/0x2\n{}", look.running[0].stack);
     assert_eq!(ClosedWait::find(&look), None);
+    let mut now_and_then = closed_look(&[70]);
+    now_and_then.running[0].awake = 6;
+    assert_eq!(ClosedWait::find(&now_and_then), None);
     let mut nobody_dies = closed_look(&[70]);
     nobody_dies.dying.clear();
     assert_eq!(ClosedWait::find(&nobody_dies), None);

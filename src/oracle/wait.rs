@@ -2,8 +2,8 @@
 //!
 //! A commit waits for a handle to be closed; the handle's holder runs, and retries a page-cache charge to its memory cgroup; the charge fails
 //! until a task that was told to die is gone; that task waits for the commit, or is the holder itself. Nobody outside this ring can end it. A task
-//! that *sleeps* in reclaim below such a charge is not a holder in this sense: kernels without the bug look like that for tens of seconds and recover
-//! (facts/the-bug.md, last table). One look proves nothing: see [`ClosedWait::lasts`].
+//! that *sleeps* in reclaim below such a charge, if only between two tries, is not a holder in this sense: kernels without the bug look like that for
+//! tens of seconds, with the same frames, and recover (facts/the-bug.md, last table). One look proves nothing: see [`ClosedWait::lasts`].
 //!
 //! Read [`ClosedWait`] first.
 
@@ -67,9 +67,8 @@ impl ClosedWait {
     #[must_use]
     pub fn find(look: &Look) -> Option<Self> {
         let asleep = tasks::parse(&look.log);
-        let awake = awake(look);
         let journal = asleep.iter().find(|task| task.comm.starts_with("jbd2/") && task.state == 'D' && task.is_in(COMMIT))?;
-        let holders: BTreeSet<Party> = awake.iter().filter(|task| is_holder(task)).map(party).collect();
+        let holders: BTreeSet<Party> = spinning(look).iter().filter(|task| is_holder(task)).map(party).collect();
         let waiting: BTreeSet<Party> = asleep.iter().filter(|task| task.is_in_any(WAITS_FOR_COMMIT)).map(party).collect();
         let dying: BTreeSet<Party> = look
             .dying
@@ -104,13 +103,14 @@ impl ClosedWait {
     }
 }
 
-/// The tasks that run or are ready to, with the stacks that the agent sampled.
-#[must_use]
-pub fn awake(look: &Look) -> Vec<Task> {
-    look.running
-        .iter()
-        .map(|task| Task { tid: task.tid, comm: task.comm.clone(), state: 'R', frames: tasks::frames(&task.stack) })
-        .collect()
+/// Of a look's samples, the share in which a task has to be awake to count as spinning. A healthy kernel under pressure sleeps 100 ms between two tries
+/// of a charge and is seen awake now and then; a holder that spins is seen awake in nearly every sample.
+const SPINS: f64 = 0.75;
+
+/// The tasks that run all the time, with the stacks that the agent sampled.
+fn spinning(look: &Look) -> Vec<Task> {
+    let spins = look.running.iter().filter(|task| f64::from(task.awake) >= SPINS * f64::from(task.samples.max(1)));
+    spins.map(|task| Task { tid: task.tid, comm: task.comm.clone(), state: 'R', frames: tasks::frames(&task.stack) }).collect()
 }
 
 fn is_holder(task: &Task) -> bool {

@@ -1,0 +1,107 @@
+//! Real evidence, judged again and played again.
+//!
+//! Each folder of `tests/evidence` is a trial of Linux 6.1.192 under QEMU 7.2 (TCG, 2 CPUs): a pass, two hangs of the founding bug, and a healthy
+//! kernel that stands still for half a minute and recovers. Judgement has to tell them apart at every moment, not only at the end.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use hangproof::event::Events;
+use hangproof::evidence::{At, Evidence, VmEnd};
+use hangproof::oracle::{Asked, Digest, Hang, Judgement, Observation, Witness, judge, observe};
+use hangproof::plan::TrialId;
+use hangproof::report::{load_trial, trial_folder};
+use hangproof::trial::watch;
+use hangproof::vm::{Replay, Vm};
+
+/// Unpacks a saved trial and loads it as `rescore` does.
+fn load(name: &str) -> Evidence {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evidence").join(name);
+    let run = tempfile::tempdir().unwrap();
+    let trial = TrialId { kernel: "debian-6.1".parse().unwrap(), repeat: 1, attempt: 1 };
+    let folder = run.path().join(trial_folder(&trial));
+    fs::create_dir_all(&folder).unwrap();
+    for file in ["evidence.json", "console.log"] {
+        let bytes = fs::read(packed.join(format!("{file}.zst"))).unwrap();
+        fs::write(folder.join(file), zstd::decode_all(&*bytes).unwrap()).unwrap();
+    }
+    load_trial(run.path(), &trial).unwrap()
+}
+
+/// What the trial had seen at `at`.
+fn until(evidence: &Evidence, at: At) -> Evidence {
+    let mut cut = evidence.clone();
+    cut.beats.retain(|(when, _)| *when <= at);
+    cut.counts.retain(|(when, _)| *when <= at);
+    cut.looks.retain(|(when, _)| *when <= at);
+    cut.qmp.retain(|(when, _)| *when <= at);
+    cut.console.retain(|line| line.at <= at);
+    cut.reproducer = cut.reproducer.filter(|(when, _)| *when <= at);
+    cut.end = None;
+    cut
+}
+
+#[test]
+fn a_pass_is_a_pass() {
+    let Observation::Pass(pass) = observe(&load("pass-4x2")) else { panic!() };
+    assert!(pass.operations.unwrap() > 1000 && pass.oom_kills > 50 && pass.commits.unwrap() > 100, "{pass:?}");
+}
+
+#[test]
+fn the_founding_bug_is_a_closed_wait() {
+    for name in ["hang-4x2", "hang-4x8"] {
+        let Observation::Hang(Hang { witness: Witness::ClosedWait(wait), last_progress, at, .. }) = observe(&load(name)) else {
+            panic!("{name}")
+        };
+        assert_eq!(wait.journal.comm, "jbd2/md127-8", "{name}");
+        assert!(!wait.holders.is_empty() && !wait.dying.is_empty() && wait.waiters > 2, "{name}: {wait:?}");
+        assert!(at.since(last_progress).as_secs() < 15, "{name}");
+    }
+}
+
+#[test]
+fn a_standstill_that_recovers_is_no_hang_at_any_moment() {
+    let evidence = load("recovers-4x8");
+    let Observation::Pass(pass) = observe(&evidence) else { panic!("{:?}", observe(&evidence)) };
+    assert!(pass.standstill.as_secs() >= 24, "{pass:?}");
+    let end = evidence.end.as_ref().unwrap().0;
+    let digest_of = |evidence: &Evidence| Digest::of(evidence);
+    for second in 0..end.0 / 1000 {
+        let cut = until(&evidence, At(second * 1000));
+        let judgement = judge(&cut, &digest_of(&cut), Asked::default(), At(second * 1000));
+        assert!(matches!(judgement, Judgement::Open(_)), "at {second} s: {judgement:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replayed_trial_ends_as_the_real_one_did() {
+    for name in ["pass-4x2", "hang-4x2", "recovers-4x8", "hang-4x8"] {
+        let saved = load(name);
+        let mut again = Evidence::new(saved.trial.clone(), saved.rules);
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let mut vm = Vm::Replay(Replay::of(&saved));
+        watch(&mut vm, &mut again, &Events::ignored(), stopped).await;
+        let (before, after) = (observe(&saved), observe(&again));
+        assert_eq!(before.word(), after.word(), "{name}: {before:?} {after:?}");
+        assert!(matches!(again.end, Some((_, VmEnd::Stopped))), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_trial_keeps_what_it_saw() {
+    let saved = load("pass-4x2");
+    let mut again = Evidence::new(saved.trial.clone(), saved.rules);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut vm = Vm::Replay(Replay::of(&saved));
+    let events = Events::ignored();
+    let watching = watch(&mut vm, &mut again, &events, stopped);
+    let interrupting = async {
+        tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+        stop.send_replace(true);
+    };
+    tokio::join!(watching, interrupting);
+    assert!(matches!(again.end, Some((At(19_900..=20_200), VmEnd::Interrupted))), "{:?}", again.end);
+    assert!(!again.beats.is_empty() && !again.console.is_empty());
+}

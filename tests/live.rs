@@ -1,0 +1,394 @@
+//! The program on the real thing: real kernels, real VMs, real trouble.
+//!
+//! Every test runs the `hangproof` binary as a user would, with a copy of the shipped definitions and some more. Without QEMU they fail; they never
+//! skip. Kernels come from the user's store, so the base is built once. One VM test runs at a time: their limits are times.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A copy of the shipped definitions to add to, and a scratch folder of its own by which leftovers are recognised.
+struct Lab {
+    folder: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// A reproducer that writes for its time and provokes nothing.
+const WRITER: &str = r#"#!/bin/sh
+end=$(( $(date +%s) + HANGPROOF_DURATION ))
+while [ "$(date +%s)" -lt "$end" ]; do echo x > file; sync; sleep 1; done
+"#;
+
+impl Lab {
+    fn new() -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::Builder::new().prefix("lab").tempdir().unwrap();
+        for part in ["kernels", "patches", "images", "pipelines"] {
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
+            assert!(Command::new("cp").arg("-r").arg(from).arg(folder.path()).status().unwrap().success());
+        }
+        fs::create_dir(folder.path().join("scratch")).unwrap();
+        Self { folder, _turn: turn }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A kernel that extends `debian-6.1` by one patch to `init/main.c`, which puts `code` before the first user-space program.
+    fn kernel(&self, name: &str, code: &str) {
+        let added: String = code.lines().map(|line| format!("+{line}\n")).collect();
+        let count = code.lines().count();
+        let patch = format!(
+            "SPDX-License-Identifier: GPL-2.0-only\n\n--- a/init/main.c\n+++ b/init/main.c\n@@ -1485,3 +1485,{} @@\n \
+             \twait_for_completion(&kthreadd_done);\n \n{added} \tkernel_init_freeable();\n",
+            3 + count
+        );
+        fs::write(self.path("patches").join(format!("{name}.patch")), patch).unwrap();
+        let yaml = format!("name: {name}\ndescription: made by a test\nextends: debian-6.1\npatches: [{name}.patch]\n");
+        fs::write(self.path("kernels").join(format!("{name}.yaml")), yaml).unwrap();
+    }
+
+    /// A pipeline of some seconds with this script as its reproducer.
+    fn pipeline(&self, name: &str, kernels: &str, script: &str, seconds: u32) {
+        let folder = self.path("pipelines").join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("repro.sh"), script).unwrap();
+        fs::set_permissions(folder.join("repro.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        let yaml = format!(
+            "name: {name}\ndescription: made by a test\nkernels: {kernels}\nimage: ext4-on-md\nmachine: {{cpus: 2, memory: 512 MiB}}\ncgroup: v2\n\
+             reproducer: {{file: repro.sh}}\nlimits: {{duration: {seconds}s, boot: 60s, stall: 4s, silence: 60s}}\n\
+             trigger: {{oom-kills: 0, commits: 1}}\nrepeats: 1\n"
+        );
+        fs::write(folder.join("pipeline.yaml"), yaml).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hangproof"));
+        command.args(arguments).current_dir(self.folder.path()).env("HANGPROOF_SCRATCH", self.path("scratch")).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().unwrap();
+        self.nothing_is_left();
+        output
+    }
+
+    fn report(&self, out: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(out).join("report.json")).unwrap()).unwrap()
+    }
+
+    /// Processes whose command line names our scratch folder.
+    fn processes(&self) -> Vec<i32> {
+        let needle = self.path("scratch").display().to_string();
+        let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&needle)))
+            .collect()
+    }
+
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        wait_for("every VM to end", Duration::from_secs(5), || self.processes().is_empty());
+        let left: Vec<_> = fs::read_dir(self.path("scratch")).unwrap().flatten().map(|entry| entry.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[track_caller]
+fn wait_for(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "waited for {what} in vain");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn said(output: &Output) -> String {
+    format!("{}\n{}\n{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[track_caller]
+fn exits(output: &Output, status: i32) {
+    assert_eq!(output.status.code(), Some(status), "{}", said(output));
+}
+
+/// Verdicts of a report as `kernel: verdict`.
+fn verdicts(report: &Value) -> Vec<String> {
+    let kernels = report["kernels"].as_array().unwrap();
+    kernels.iter().map(|kernel| format!("{}: {}", kernel["name"].as_str().unwrap(), kernel["verdict"].as_str().unwrap())).collect()
+}
+
+fn result<'a>(report: &'a Value, kernel: usize, trial: usize) -> &'a Value {
+    &report["kernels"][kernel]["results"][trial]["observation"]
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn the_four_kernels_score_as_the_bug_says() {
+    let lab = Lab::new();
+    let output = lab.run(&["run", "ext4-oom", "--out", "out"]);
+    exits(&output, 0);
+    let report = lab.report("out");
+    let expected =
+        ["debian-6.1: pass", "debian-6.1-el7mm: pass", "debian-6.1-el7mm-nofail-lost: hang", "debian-6.1-el7mm-nofail-restored: pass"];
+    assert_eq!(verdicts(&report), expected);
+    let hang = result(&report, 2, 0);
+    let witness = &hang["witness"]["closed-wait"];
+    assert_eq!(witness["journal"]["comm"], "jbd2/md127-8", "{hang:#}");
+    assert!(hang["at"].as_u64().unwrap() - hang["last-progress"].as_u64().unwrap() < 20_000, "{hang:#}");
+    for kernel in [0, 1, 3] {
+        assert!(result(&report, kernel, 0)["oom-kills"].as_u64().unwrap() >= 10, "{report:#}");
+    }
+    assert_eq!(report["complete"], true);
+    assert_eq!(report["kernels"][1]["build"]["patches"].as_array().unwrap().len(), 1);
+    assert!(report["command"].as_str().unwrap().starts_with("hangproof run ext4-oom"));
+
+    let again = lab.run(&["rescore", "out"]);
+    exits(&again, 0);
+    assert!(said(&again).contains("4 trials judged again: every observation as saved"), "{}", said(&again));
+
+    // A folder that holds a report is never written over.
+    let twice = lab.run(&["run", "ext4-oom", "--out", "out"]);
+    exits(&twice, 2);
+    assert_eq!(lab.report("out"), report);
+
+    // Evidence that says otherwise is judged otherwise: rescore reads nothing else.
+    let evidence = lab.path("out/trials/debian-6.1.1/evidence.json");
+    let text = fs::read_to_string(&evidence).unwrap();
+    fs::write(&evidence, text.replace("\"oom-kills\": 10,", "\"oom-kills\": 100000,")).unwrap();
+    let changed = lab.run(&["rescore", "out"]);
+    exits(&changed, 3);
+    assert!(said(&changed).contains("debian-6.1: the verdict was pass, is inconclusive"), "{}", said(&changed));
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn long_standstills_are_told_from_the_hang() {
+    let lab = Lab::new();
+    let kernels = ["--kernel", "debian-6.1-el7mm", "--kernel", "debian-6.1-el7mm-nofail-lost"];
+    let output = lab.run(&[&["run", "ext4-oom", "--out", "out", "--set", "processes=8"][..], &kernels].concat());
+    exits(&output, 0);
+    assert_eq!(verdicts(&lab.report("out")), ["debian-6.1-el7mm: pass", "debian-6.1-el7mm-nofail-lost: hang"], "{}", said(&output));
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn kernels_that_do_not_boot_are_results() {
+    let lab = Lab::new();
+    lab.kernel("panics", "\tpanic(\"a test's panic\");");
+    lab.kernel("triple-faults", "\t{ struct desc_ptr none = { 0, 0 }; asm volatile(\"lidt %0; int3\" : : \"m\" (none)); }");
+    lab.kernel("reboots", "\temergency_restart();");
+    lab.kernel("does-not-compile", "\tthis is no C;");
+    let expect = |name: &str, verdict: &str| format!("{{kernel: {name}, expect: {verdict}}}");
+    let kernels = ["panics", "triple-faults", "reboots"].map(|name| expect(name, "boot-failure")).join(", ");
+    lab.pipeline("boots", &format!("[{kernels}]"), WRITER, 5);
+    let output = lab.run(&["run", "boots", "--out", "out"]);
+    exits(&output, 0);
+    let report = lab.report("out");
+    assert_eq!(verdicts(&report), ["panics: boot-failure", "triple-faults: boot-failure", "reboots: boot-failure"], "{}", said(&output));
+    assert!(result(&report, 0, 0)["reason"].as_str().unwrap().contains("a test's panic"), "{report:#}");
+    assert!(result(&report, 1, 0)["reason"].as_str().unwrap().contains("guest-reset"), "{report:#}");
+
+    // A kernel that isn't built is inconclusive, names the error, and stops no other.
+    lab.pipeline("builds", &format!("[{}, {}]", expect("does-not-compile", "pass"), expect("debian-6.1", "pass")), WRITER, 5);
+    let output = lab.run(&["run", "builds", "--out", "out2"]);
+    exits(&output, 3);
+    let report = lab.report("out2");
+    assert_eq!(verdicts(&report), ["does-not-compile: inconclusive", "debian-6.1: pass"]);
+    let error = report["kernels"][0]["build-error"].as_str().unwrap();
+    assert!(error.contains("init/main.c:1487") && error.contains("does-not-compile.patch"), "{error}");
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn reproducers_that_prove_nothing_are_invalid() {
+    let lab = Lab::new();
+    lab.pipeline("nothing", "[{kernel: debian-6.1, expect: pass}]", "#!/bin/sh\nexit 0\n", 5);
+    lab.pipeline("missing", "[{kernel: debian-6.1, expect: pass}]", "#!/no/such/interpreter\n", 5);
+    lab.pipeline("fails", "[{kernel: debian-6.1, expect: pass}]", "#!/bin/sh\necho something is wrong\nexit 7\n", 5);
+    let reason = |name: &str| {
+        let output = lab.run(&["run", name, "--out", name]);
+        exits(&output, 3);
+        let report = lab.report(name);
+        assert_eq!(report["kernels"][0]["results"].as_array().unwrap().len(), 1, "not ours, so not repeated");
+        result(&report, 0, 0)["reason"].as_str().unwrap().to_owned()
+    };
+    assert!(reason("nothing").contains("of 5 s"));
+    assert!(reason("missing").contains("can't be executed in the guest"));
+    let fails = reason("fails");
+    assert!(fails.contains("status 7") && fails.contains("something is wrong"), "{fails}");
+    // No trigger, no pass: the whole time without an OOM kill.
+    let pipeline = lab.path("pipelines/writes");
+    lab.pipeline("writes", "[{kernel: debian-6.1, expect: pass}]", WRITER, 5);
+    let yaml = fs::read_to_string(pipeline.join("pipeline.yaml")).unwrap();
+    fs::write(pipeline.join("pipeline.yaml"), yaml.replace("oom-kills: 0", "oom-kills: 1")).unwrap();
+    assert!(reason("writes").contains("0 memory-cgroup OOM kills, 1 are needed"));
+}
+
+/// Starts a run and waits until its reproducer runs.
+fn start(lab: &Lab, pipeline: &str, out: &str) -> Child {
+    let child = lab.command(&["run", pipeline, "--out", out]).spawn().unwrap();
+    let log = lab.path(out).join("events.jsonl");
+    let running = || fs::read_to_string(&log).is_ok_and(|text| text.contains("\"phase\":\"running\""));
+    wait_for("the reproducer to run", Duration::from_secs(900), running);
+    child
+}
+
+fn kill(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_vm_that_is_killed_is_invalid_and_tried_once_more() {
+    let lab = Lab::new();
+    lab.pipeline("killed", "[{kernel: debian-6.1, expect: pass}]", WRITER, 12);
+    let child = start(&lab, "killed", "out");
+    lab.processes().into_iter().for_each(|pid| kill(pid, rustix::process::Signal::KILL));
+    let output = child.wait_with_output().unwrap();
+    exits(&output, 0);
+    let report = lab.report("out");
+    assert_eq!(verdicts(&report), ["debian-6.1: pass"]);
+    assert!(result(&report, 0, 0)["reason"].as_str().unwrap().contains("signal 9"), "{report:#}");
+    assert_eq!(report["kernels"][0]["results"][0]["repeated"], true);
+    assert_eq!(result(&report, 0, 1)["observation"], "pass");
+    lab.nothing_is_left();
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn an_interrupt_saves_what_there_is() {
+    let lab = Lab::new();
+    lab.pipeline("long", "[{kernel: debian-6.1, expect: pass}]", WRITER, 600);
+    let child = start(&lab, "long", "out");
+    let asked = Instant::now();
+    kill(child.id().try_into().unwrap(), rustix::process::Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    exits(&output, 130);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    let report = lab.report("out");
+    assert_eq!(report["complete"], false);
+    assert_eq!(result(&report, 0, 0)["fault"], "user", "{report:#}");
+    assert!(fs::metadata(lab.path("out/trials/debian-6.1.1/console.log")).unwrap().size() > 1000);
+    lab.nothing_is_left();
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn nothing_outlives_a_program_that_is_killed() {
+    let lab = Lab::new();
+    lab.pipeline("long", "[{kernel: debian-6.1, expect: pass}]", WRITER, 600);
+    let mut child = start(&lab, "long", "out");
+    assert!(!lab.processes().is_empty());
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    wait_for("QEMU to die with its parent", Duration::from_secs(5), || lab.processes().is_empty());
+    // The folder is still there; the next start removes it and says so.
+    assert_eq!(fs::read_dir(lab.path("scratch")).unwrap().count(), 1);
+    let output = lab.run(&["build", "debian-6.1"]);
+    exits(&output, 0);
+    assert!(said(&output).contains("left by a hangproof that was killed"), "{}", said(&output));
+    lab.nothing_is_left();
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn two_runs_at_once_do_not_meet() {
+    let lab = Lab::new();
+    lab.pipeline("short", "[{kernel: debian-6.1, expect: pass}]", WRITER, 8);
+    let children: Vec<Child> = ["a", "b"].map(|out| lab.command(&["run", "short", "--out", out]).spawn().unwrap()).into();
+    for child in children {
+        exits(&child.wait_with_output().unwrap(), 0);
+    }
+    lab.nothing_is_left();
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_flooded_console_is_bounded_and_hurts_nobody() {
+    let lab = Lab::new();
+    let flood = WRITER.replacen('\n', "\nyes 'a line that says nothing, again and again' > /dev/ttyS0 &\n", 1) + "kill $!\n";
+    lab.pipeline("flood", "[{kernel: debian-6.1, expect: pass}]", &flood, 8);
+    let output = lab.run(&["run", "flood", "--out", "out"]);
+    exits(&output, 0);
+    let console = fs::metadata(lab.path("out/trials/debian-6.1.1/console.log")).unwrap().size();
+    assert!((20_000..32 << 20).contains(&console), "{console}");
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_full_disk_of_the_host_is_told_from_a_hang() {
+    let lab = Lab::new();
+    let fill = "#!/bin/sh\ndd if=/dev/urandom of=big bs=1M count=300\nsync\nsleep 1000\n";
+    lab.pipeline("fill", "[{kernel: debian-6.1, expect: pass}]", fill, 60);
+    // A small filesystem for the overlays, in a mount namespace of the test's own: no root needed, nothing to unmount.
+    let script = "mount -t tmpfs -o size=64m none \"$HANGPROOF_SCRATCH\" && exec \"$0\" \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_hangproof")])
+        .args(["run", "fill", "--out", "out"])
+        .current_dir(lab.folder.path())
+        .env("HANGPROOF_SCRATCH", lab.path("scratch"))
+        .output()
+        .unwrap();
+    exits(&output, 4);
+    let report = lab.report("out");
+    assert_eq!(result(&report, 0, 0)["fault"], "host", "{report:#}");
+    assert!(result(&report, 0, 0)["reason"].as_str().unwrap().contains("No space left"), "{report:#}");
+    lab.nothing_is_left();
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_shell_runs_a_command_and_a_taken_port_is_named() {
+    let lab = Lab::new();
+    let output = lab.run(&["shell", "debian-6.1", "--", "sh", "-c", "uname -r; grep -w / /proc/mounts"]);
+    exits(&output, 0);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with("6.1.") && text.contains("/dev/md127 / ext4"), "{text}");
+    let plain = lab.run(&["shell", "debian-6.1", "--image", "ext4-plain", "--", "grep", "-w", "/", "/proc/mounts"]);
+    exits(&plain, 0);
+    assert!(said(&plain).contains("/dev/vda / ext4"), "{}", said(&plain));
+    exits(&lab.run(&["shell", "debian-6.1", "--", "false"]), 1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = lab.run(&["shell", "debian-6.1", "--ssh-port", &port, "--", "true"]);
+    exits(&output, 4);
+    assert!(said(&output).contains(&port), "{}", said(&output));
+}
+
+#[test]
+fn trouble_before_the_first_boot_says_what_to_do() {
+    let lab = Lab::new();
+    let missing = lab.command(&["run", "ext4-oom", "--out", "out"]).env("HANGPROOF_QEMU", "/no/qemu").output().unwrap();
+    exits(&missing, 4);
+    assert!(said(&missing).contains("apt-get install qemu-system-x86"), "{}", said(&missing));
+    for (arguments, part) in [
+        (&["run", "ext4-omo"][..], "pipeline ext4-omo is not defined: use one of ext4-oom"),
+        (&["build", "debian-6.2"], "kernel debian-6.2 is not defined: use one of debian-6.1"),
+        (&["run", "ext4-oom", "--set", "colour=red"], "colour"),
+        (&["run", "ext4-oom", "--source", "debian-6.1=/no/such/tree"], "/no/such/tree"),
+        (&["run", "ext4-oom", "--repeats", "0"], "0"),
+        (&["rescore", "nowhere"], "nowhere/report.json"),
+    ] {
+        let output = lab.run(arguments);
+        assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+        assert!(said(&output).contains(part), "{}", said(&output));
+    }
+    let bad = lab.path("kernels/bad.yaml");
+    fs::write(&bad, "name: bad\ndescription: x\nextends: debian-6.1\npatches: [none.patch]\ncolour: red\n").unwrap();
+    let output = lab.run(&["list"]);
+    exits(&output, 2);
+    assert!(said(&output).contains("kernels/bad.yaml:4:") && said(&output).contains("kernels/bad.yaml:5:"), "{}", said(&output));
+}
