@@ -109,9 +109,16 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         objects: 0,
     };
     let result = work.run(origin, keep_tree).await.map_err(|error| error.or_disk_full(store.root(), Some(&log)));
-    // Tens of thousands of files.
-    blocking(move |_| drop(scratch)).await;
+    discard(store, &scratch.path().join(TREE));
     result
+}
+
+/// Removes a tree while others go on: tens of thousands of files take seconds. It is out of the way at once, in a scratch folder of its own.
+fn discard(store: &Store, tree: &Path) {
+    let Ok(trash) = store.work() else { return };
+    if fs::rename(tree, trash.path().join(TREE)).is_ok() {
+        drop(tokio::task::spawn_blocking(move || drop(trash)));
+    }
 }
 
 /// The family's scratch folder, and with it the right to be there: a thread that still works in it keeps others out. Fields are dropped in order.

@@ -9,6 +9,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
 
 use super::digest::{Hashing, sha256};
 use super::program::{Program, ProgramError};
@@ -18,7 +21,7 @@ use crate::event::Events;
 use crate::store::{Scratch, Store};
 
 /// What apt's index says of a package.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     version: String,
     sha256: String,
@@ -42,7 +45,7 @@ pub async fn fetch(store: &Store, package: &str, version: Option<&str>, events: 
     {
         return Ok(found);
     }
-    let fresh = match record(package, version, !before.is_empty()).await {
+    let fresh = match known_record(store, package, version, !before.is_empty()).await {
         Ok(record) => match find(&record.version)? {
             Some(found) => return Ok(found),
             None => bring(store, package, &record, events).await,
@@ -86,6 +89,37 @@ fn check_name(value: &str, what: &'static str, others: &str) -> Result<(), Sourc
 
 fn argument(package: &str, version: Option<&str>) -> String {
     version.map_or_else(|| package.to_owned(), |version| format!("{package}={version}"))
+}
+
+/// What apt said, and the state in which it said it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    state: Vec<Option<SystemTime>>,
+    record: Record,
+}
+
+/// What decides apt's answer: its lists, where they come from, and preferences. apt.conf(5), apt_preferences(5).
+const APT: [&str; 7] = [
+    "/var/lib/apt/lists",
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d",
+    "/etc/apt/preferences",
+    "/etc/apt/preferences.d",
+    "/etc/apt/apt.conf",
+    "/etc/apt/apt.conf.d",
+];
+
+/// What apt's index says, asked again only if it may say something else: asking takes most of a second, and a run plans many kernels.
+async fn known_record(store: &Store, package: &str, version: Option<&str>, fetched: bool) -> Result<Record, SourceError> {
+    let note = format!("apt-{}", argument(package, version));
+    let state: Vec<_> = APT.iter().map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()).collect();
+    if let Some(Said { record, .. }) = store.recall(&note).filter(|said: &Said| said.state == state) {
+        return Ok(record);
+    }
+    let record = record(package, version, fetched).await?;
+    let said = Said { state, record };
+    store.remember(&note, &said);
+    Ok(said.record)
 }
 
 /// What apt's index says of the version that it would take.

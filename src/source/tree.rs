@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -110,20 +111,53 @@ fn relative<'a>(tree: &Path, path: &'a Path) -> &'a Path {
 /// # Errors
 /// When a file can't be made, or when the origin isn't what `expected` says; then the clone is not to be used.
 pub fn clone(from: &Path, to: &Path, share: Share, expected: &Index, stop: &Stop) -> Result<(), TreeError> {
+    let items: Vec<_> = items(from, |_| false).collect::<Result<_, _>>()?;
     let mut hasher = blake3::Hasher::new();
     fs::create_dir(to).map_err(failed("create", to))?;
-    for item in items(from, |_| false) {
-        let item = item?;
+    for item in &items {
         let relative = relative(from, &item.path);
-        index_item(&mut hasher, relative, &item);
-        let target = to.join(relative);
-        let shared = item.metadata.is_file() && (share == Share::All || item.metadata.nlink() > 1);
-        // A filesystem may refuse a link (too many of them, or none at all); then a copy does.
-        if !(shared && fs::hard_link(&item.path, &target).is_ok()) {
-            copy_item(&item, &target, stop)?;
+        index_item(&mut hasher, relative, item);
+        if item.metadata.is_dir() {
+            copy_item(item, &to.join(relative), stop)?;
         }
     }
-    if Index(hasher.finalize().to_hex().to_string()) == *expected { Ok(()) } else { Err(TreeError::Changed { path: from.to_owned() }) }
+    if Index(hasher.finalize().to_hex().to_string()) != *expected {
+        return Err(TreeError::Changed { path: from.to_owned() });
+    }
+    in_parallel(&items, |item| {
+        let target = to.join(relative(from, &item.path));
+        let shared = item.metadata.is_file() && (share == Share::All || item.metadata.nlink() > 1);
+        // A filesystem may refuse a link (too many of them, or none at all); then a copy does.
+        if item.metadata.is_dir() || (shared && fs::hard_link(&item.path, &target).is_ok()) {
+            return Ok(());
+        }
+        copy_item(item, &target, stop)
+    })?;
+    Ok(())
+}
+
+/// Items that a thread takes at once: a folder or a few, because threads that make files in one folder wait for each other.
+const CHUNK: usize = 256;
+
+/// Does `work` for all items, by as many threads as there are CPUs. Returns the results in the items' order.
+fn in_parallel<T: Send>(items: &[Item], work: impl Fn(&Item) -> Result<T, TreeError> + Sync) -> Result<Vec<T>, TreeError> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = items.chunks(CHUNK).nth(number) else { return Ok(done) };
+            done.push((number, chunk.iter().map(&work).collect::<Result<Vec<T>, _>>()?));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut chunks = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let joined = handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect::<Vec<_>>())
+    })?;
+    chunks.sort_by_key(|(number, _)| *number);
+    Ok(chunks.into_iter().flat_map(|(_, results)| results).collect())
 }
 
 /// Copies a stranger's tree without its `.git` to `to`, which doesn't exist yet.
@@ -177,18 +211,11 @@ fn copy_file(from: &Path, metadata: &fs::Metadata, to: &Path) -> Result<(), Tree
 /// When something can't be read, or is no file, folder or link.
 pub fn content(tree: &Path, stop: &Stop) -> Result<String, TreeError> {
     let items: Vec<_> = items(tree, is_git).collect::<Result<_, _>>()?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    // Interleaved, so that one folder of large files isn't one thread's.
-    let digests: Vec<Vec<blake3::Hash>> = std::thread::scope(|scope| {
-        let items = &items;
-        let share = |first: usize| move || items.iter().skip(first).step_by(threads).map(|item| item_digest(item, stop)).collect();
-        let handles: Vec<_> = (0..threads).map(|first| scope.spawn(share(first))).collect();
-        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Result<_, _>>()
-    })?;
+    let digests = in_parallel(&items, |item| item_digest(item, stop))?;
     let mut hasher = blake3::Hasher::new();
-    for (number, item) in items.iter().enumerate() {
+    for (item, digest) in items.iter().zip(digests) {
         hasher.update(relative(tree, &item.path).as_os_str().as_bytes()).update(&[0]);
-        hasher.update(digests[number % threads][number / threads].as_bytes());
+        hasher.update(digest.as_bytes());
     }
     Ok(hasher.finalize().to_hex().to_string())
 }
