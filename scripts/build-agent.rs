@@ -3,6 +3,8 @@
 //! The agent needs other compiler flags than the host program (`+crt-static`: it is PID 1 of an initramfs without libraries), which cargo
 //! can't express for one member of a workspace; so cargo is called once more, with a target folder of its own below `OUT_DIR`.
 
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "that is how a build script speaks to cargo")]
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};

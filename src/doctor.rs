@@ -73,7 +73,7 @@ async fn accelerator() -> Result<String, String> {
 }
 
 fn room(path: &Path) -> String {
-    let free = rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail * stat.f_frsize >> 30);
+    let free = rustix::fs::statvfs(path).map_or(0, |stat| (stat.f_bavail * stat.f_frsize) >> 30);
     format!("{} ({free} GiB free)", path.display())
 }
 

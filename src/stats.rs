@@ -36,6 +36,7 @@ pub fn interval(hits: u64, trials: u64, confidence: f64) -> Interval {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use statrs::distribution::{Binomial, DiscreteCDF as _};

@@ -191,17 +191,6 @@ impl Store {
         }
     }
 
-    /// Waits for the lock of this name; two processes that want the same build take turns. Blocks the thread.
-    ///
-    /// # Errors
-    /// When the lock file can't be made.
-    pub fn lock(&self, name: &str) -> Result<Lock, StoreError> {
-        let path = self.root.join("locks").join(name);
-        let file = open_lock(&path)?;
-        flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", &path)(e.into()))?;
-        Ok(Lock { _file: file })
-    }
-
     /// The lock of this name, if nobody holds it.
     ///
     /// # Errors

@@ -130,7 +130,7 @@ fn verdicts(report: &Value) -> Vec<String> {
     kernels.iter().map(|kernel| format!("{}: {}", kernel["name"].as_str().unwrap(), kernel["verdict"].as_str().unwrap())).collect()
 }
 
-fn result<'a>(report: &'a Value, kernel: usize, trial: usize) -> &'a Value {
+fn result(report: &Value, kernel: usize, trial: usize) -> &Value {
     &report["kernels"][kernel]["results"][trial]["observation"]
 }
 

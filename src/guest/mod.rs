@@ -156,7 +156,7 @@ fn follow(output: &mut impl io::BufRead, nonce: &str, signals: &Signals) -> Repr
         }
         let text = String::from_utf8_lossy(&line);
         match text.trim_end().split_once(nonce) {
-            Some((before, status)) if before.is_empty() => {
+            Some(("", status)) => {
                 return status.trim().parse().map_or_else(|_| ReproducerEnd::Lost(format!("no status in {text:?}")), ReproducerEnd::Status);
             }
             // Output that didn't end its last line stands before the nonce.

@@ -20,7 +20,7 @@ use super::tree::Described;
 use super::{ImageError, failed, programs, uml};
 use crate::event::{Event, Events};
 use crate::spec::{Image, Layout, Name};
-use crate::store::{Kept, Store};
+use crate::store::{Kept, Lock, Store};
 
 /// File of the description in an image's folder.
 const DESCRIPTION: &str = "image.json";
@@ -34,6 +34,7 @@ pub struct Disks {
     pub root: Root,
     /// What is on them.
     pub description: Description,
+    _in_use: Arc<Lock>,
 }
 
 /// What is on an image's disks, for the report.
@@ -73,17 +74,17 @@ pub async fn make(store: &Store, image: &Image, events: &Events) -> Result<Disks
 async fn find_or_make(store: &Store, image: &Image) -> Result<(Disks, bool), ImageError> {
     let wanted = image.clone();
     let recipe = Arc::new(spawn_blocking(move || Recipe::new(&wanted)).await??);
+    let in_use = Arc::new(store.in_use(Kept::Images, &recipe.key)?);
     if let Some(folder) = store.find(Kept::Images, &recipe.key) {
-        return Ok((open(&folder)?, true));
+        return Ok((open(&folder, &in_use)?, true));
     }
-    let (locking, key) = (store.clone(), recipe.key.clone());
-    let _lock = spawn_blocking(move || locking.lock(&key)).await??;
+    let _turn = store.turn(&recipe.key).await?;
     // Somebody else may have made it while we waited.
     if let Some(folder) = store.find(Kept::Images, &recipe.key) {
-        return Ok((open(&folder)?, true));
+        return Ok((open(&folder, &in_use)?, true));
     }
     let folder = cook(store, image, &recipe).await?;
-    Ok((open(&folder)?, false))
+    Ok((open(&folder, &in_use)?, false))
 }
 
 async fn cook(store: &Store, image: &Image, recipe: &Arc<Recipe>) -> Result<PathBuf, ImageError> {
@@ -127,7 +128,7 @@ fn describe(image: &Image, recipe: &Recipe) -> Result<Description, ImageError> {
     })
 }
 
-fn open(folder: &Path) -> Result<Disks, ImageError> {
+fn open(folder: &Path, in_use: &Arc<Lock>) -> Result<Disks, ImageError> {
     let file = folder.join(DESCRIPTION);
     let json = fs::read(&file).map_err(failed("read", &file))?;
     let description: Description = serde_json::from_slice(&json).map_err(|cause| ImageError::Description { path: file, cause })?;
@@ -136,7 +137,7 @@ fn open(folder: &Path) -> Result<Disks, ImageError> {
         Layout::Plain => (1, Root::Disk { device: "/dev/vda".to_owned() }),
     };
     let members = (0..count).map(|number| folder.join(format!("disk{number}.raw"))).collect();
-    Ok(Disks { members, root, description })
+    Ok(Disks { members, root, description, _in_use: Arc::clone(in_use) })
 }
 
 /// Reads the disks themselves: a clean ext4 on each, and for an array what mdadm says of each.

@@ -62,6 +62,7 @@ fn read(line: &str) -> Option<ConsoleLine> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -181,6 +181,7 @@ fn forwarded_port(text: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn events_become_facts_and_unknown_ones_nothing() {
         let check = |text: &str, expected: Option<QmpFact>| {
-            let message = serde_json::from_str(text).expect("the test's JSON is right");
+            let message = serde_json::from_str(text).unwrap();
             assert_eq!(fact_of(&message), expected, "{text}");
         };
         let time = r#""timestamp": {"seconds": 1, "microseconds": 2}"#;
