@@ -18,7 +18,7 @@ install_missing() {
     fi
     if [ "$(id -u)" = 0 ]; then
         as_root=""
-    elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    elif command -v sudo >/dev/null 2>&1 && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
         as_root="sudo"
     else
         echo "missing packages; as root, run:" >&2
@@ -37,7 +37,9 @@ install_missing() {
 
 # Rust is not taken from Debian 12, whose compiler is too old.
 need_cargo() {
-    [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"
+    for home in "$HOME" "$(getent passwd "${SUDO_USER:-root}" | cut -d: -f6)"; do
+        [ -x "$home/.cargo/bin/cargo" ] && PATH="$home/.cargo/bin:$PATH"
+    done
     command -v cargo >/dev/null 2>&1 && return
     echo "cargo is missing: install Rust 1.89 or later with rustup (https://rustup.rs)" >&2
     exit 2

@@ -21,6 +21,7 @@ use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Run};
 use crate::spec::{Definitions, Expected, Name, Pipeline, Problems, Source, load};
 use crate::store::Store;
+use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
 
 /// Proves that a kernel patch removes a hang: builds kernels, boots each in a VM, runs a reproducer inside, and says pass or hang.
@@ -234,13 +235,13 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         _ => None,
     };
     if let Some(prepared) = &prepared {
-        std::fs::create_dir_all(&prepared.out).with_context(|| format!("creating {}", prepared.out.display()))?;
-        let log = prepared.out.join("events.jsonl");
-        progress.log_to(&log).with_context(|| format!("creating {}", log.display()))?;
+        claim(&prepared.out, &mut progress)?;
     }
     let shown = tokio::spawn(progress.show(stream));
     run::sweep(&store, &events);
     let stop = interrupt();
+    // A run saves what there is; nothing else has anything to save.
+    let saves = matches!(command, Command::Run(_));
     let work = async {
         match command {
             Command::Build { kernel, jobs } => build_one(&store, &definitions, &kernel, jobs, &events).await,
@@ -250,6 +251,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 None => Ok((Exit::Trouble, String::new())),
             },
             Command::Shell { kernel, image, ssh_port, words } => {
+                kernel_of(&definitions, &kernel)?;
+                image_of(&definitions, &image)?;
                 let wanted = shell::Wanted { kernel, image, ssh_port, words };
                 shell::open(&store, &definitions, wanted, &events, stop.clone()).await.map(|exit| (exit, String::new()))
             }
@@ -257,12 +260,11 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         }
     };
     let interrupted = async {
-        let mut stop = stop.clone();
-        if stop.wait_for(|stop| *stop).await.is_err() {
+        stopped(&mut stop.clone()).await;
+        if saves {
+            // It sees the interrupt itself; a second one ends the program.
             std::future::pending::<()>().await;
         }
-        // A run saves what there is; nothing else has anything to save.
-        tokio::time::sleep(Duration::from_secs(5)).await;
     };
     let result = tokio::select! {
         result = work => result,
@@ -277,12 +279,13 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Turns true at the first SIGINT or SIGTERM; the second ends the program at once.
+/// Turns true at the first SIGINT, SIGTERM or SIGHUP; the second ends the program at once.
 fn interrupt() -> watch::Receiver<bool> {
     use tokio::signal::unix::{SignalKind, signal};
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds else {
             std::future::pending::<()>().await;
             return;
         };
@@ -290,6 +293,7 @@ fn interrupt() -> watch::Receiver<bool> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
             if sender.send_replace(true) {
                 // QEMU and make die with us.
@@ -322,6 +326,11 @@ fn kernel_of<'a>(definitions: &'a Definitions, name: &Name) -> Result<&'a crate:
     definitions.kernels.get(name).ok_or_else(|| anyhow!(Usage(format!("kernel {name} is not defined: use one of {}", known()))))
 }
 
+fn image_of<'a>(definitions: &'a Definitions, name: &Name) -> Result<&'a crate::spec::Image> {
+    let known = || definitions.images.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    definitions.images.get(name).ok_or_else(|| anyhow!(Usage(format!("image {name} is not defined: use one of {}", known()))))
+}
+
 async fn build_one(store: &Store, definitions: &Definitions, name: &Name, jobs: Option<u16>, events: &Events) -> Result<(Exit, String)> {
     let kernel = kernel_of(definitions, name)?;
     let jobs = jobs.map_or_else(run::cpus, usize::from);
@@ -330,9 +339,7 @@ async fn build_one(store: &Store, definitions: &Definitions, name: &Name, jobs: 
 }
 
 async fn make_image(store: &Store, definitions: &Definitions, name: &Name, events: &Events) -> Result<(Exit, String)> {
-    let known = || definitions.images.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
-    let found = definitions.images.get(name);
-    let image = found.ok_or_else(|| Usage(format!("image {name} is not defined: use one of {}", known())))?;
+    let image = image_of(definitions, name)?;
     let disks = image::make(store, image, events).await.with_context(|| format!("making the image {name}"))?;
     let paths: Vec<String> = disks.members.iter().map(|path| path.display().to_string()).collect();
     Ok((Exit::Expected, paths.join("\n")))
@@ -374,11 +381,8 @@ fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepar
     };
     let out = arguments.out.clone().unwrap_or_else(|| {
         let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-        PathBuf::from("runs").join(format!("{name}-{time}"))
+        PathBuf::from("runs").join(format!("{name}-{time}-{}", std::process::id()))
     });
-    if out.join(report::FILE).exists() {
-        return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
-    }
     let repeats = arguments.repeats.unwrap_or(pipeline.repeats);
     Ok(Prepared { definitions, pipeline, kernels, repeats, jobs: arguments.jobs.map(usize::from), out })
 }
@@ -403,12 +407,35 @@ async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: 
     Ok((exit, format!("{board}results: {}", out.display())))
 }
 
-/// The command as it was given, quoted for a shell.
+/// Makes a run's folder and takes possession of it: the event log is created there, which only one run can do.
+fn claim(out: &std::path::Path, progress: &mut Progress) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+    if out.join(report::FILE).exists() {
+        return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
+    }
+    let log = out.join("events.jsonl");
+    progress.log_to(&log).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            anyhow!(Usage(format!("{} is another run's folder: choose another one with --out", out.display())))
+        }
+        _ => anyhow!(error).context(format!("creating {}", log.display())),
+    })
+}
+
+/// The command that repeats the run, quoted for a shell: as it was given, but for the folder of the results, which is taken now.
 fn command_line() -> String {
     let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
     let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    let words = std::env::args().enumerate();
-    words.map(|(index, word)| if index == 0 { "hangproof".to_owned() } else { quoted(word) }).collect::<Vec<_>>().join(" ")
+    let mut line = vec!["hangproof".to_owned()];
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--out" || word == "-o" {
+            words.next();
+        } else if !word.starts_with("--out=") {
+            line.push(quoted(word));
+        }
+    }
+    line.join(" ")
 }
 
 fn rescored(folder: &std::path::Path) -> Result<Exit> {

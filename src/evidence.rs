@@ -199,6 +199,17 @@ pub enum Trouble {
     Host(String),
 }
 
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QemuStart(error) | Self::Host(error) => f.write_str(error),
+            Self::Agent(error) => write!(f, "the agent's message is not understood: {error}"),
+            Self::Refused(error) => write!(f, "the agent refused: {error}"),
+            Self::Ssh(error) => write!(f, "ssh: {error}"),
+        }
+    }
+}
+
 /// How the VM ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -42,12 +42,12 @@ impl Progress {
         Self { bars, lines: HashMap::new(), log: None, start: Instant::now(), quiet }
     }
 
-    /// Also writes every event to a file, one JSON object a line.
+    /// Also writes every event to a new file, one JSON object a line.
     ///
     /// # Errors
-    /// When the file can't be made.
+    /// When the file is there already or can't be made.
     pub fn log_to(&mut self, path: &Path) -> std::io::Result<()> {
-        self.log = Some(BufWriter::new(File::create(path)?));
+        self.log = Some(BufWriter::new(File::create_new(path)?));
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Read [`Run`] first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::build::{self, Built};
 use crate::event::{Event, Events};
+use crate::evidence::{At, Evidence, Trouble, VmEnd};
 use crate::image::{self, Disks, initramfs};
 use crate::oracle::{self, Observation};
 use crate::plan::{TrialId, interleave};
@@ -23,7 +24,7 @@ use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, save_trial,
 use crate::reproducer::{self, Ready};
 use crate::spec::{Definitions, Expected, Name, Pipeline, Program};
 use crate::store::Store;
-use crate::trial::Trial;
+use crate::trial::{Trial, stopped};
 use crate::vm::probe::Probed;
 
 /// What is to be run.
@@ -39,7 +40,7 @@ pub struct Run<'a> {
     pub repeats: u32,
     /// VMs at once; chosen by the host's CPUs and memory if not given.
     pub jobs: Option<usize>,
-    /// Folder of the results; it must not hold a report yet.
+    /// Folder of the results: there, and nobody else's.
     pub out: PathBuf,
     /// The command that repeats the run.
     pub command: String,
@@ -80,10 +81,6 @@ impl Run<'_> {
     /// When nothing can be run at all: no QEMU, no image, a reproducer that doesn't compile, results that can't be written.
     pub async fn run(self) -> Result<Ended> {
         let started = jiff::Timestamp::now();
-        fs::create_dir_all(&self.out).with_context(|| format!("creating {}", self.out.display()))?;
-        if self.out.join(crate::report::FILE).exists() {
-            bail!("{} holds a report already: choose another folder with --out", self.out.display());
-        }
         let compiled = self.store.work().context("making room for the reproducer")?;
         let mut stop = self.stop.clone();
         let shared = tokio::select! {
@@ -149,26 +146,45 @@ impl Run<'_> {
         mut queue: VecDeque<TrialId>,
     ) -> Result<()> {
         let mut running = JoinSet::new();
+        let mut ids = HashMap::new();
+        let mut failed = None;
         loop {
-            while running.len() < shared.jobs && !*self.stop.borrow() {
+            while running.len() < shared.jobs && !*self.stop.borrow() && failed.is_none() {
                 let Some(id) = queue.pop_front() else { break };
                 let Some(built) = built.get(&id.kernel) else { continue };
                 let trial = self.trial(id.clone(), built, shared);
                 let (events, stop) = (self.events.clone(), self.stop.clone());
-                events.send(Event::TrialStarted { trial: id });
-                // The trial's own task: one that panics is one lost trial, not a lost run.
-                running.spawn(async move {
+                events.send(Event::TrialStarted { trial: id.clone() });
+                let rules = trial.rules();
+                let task = running.spawn(async move {
                     let start = Instant::now();
                     let evidence = trial.run(&events, stop).await;
                     (evidence, start.elapsed())
                 });
+                ids.insert(task.id(), (id, rules));
             }
-            let Some(ended) = running.join_next().await else { return Ok(()) };
-            let (evidence, took) = ended.context("a trial ended without a result")?;
+            let Some(ended) = running.join_next_with_id().await else { return failed.map_or(Ok(()), Err) };
+            let (evidence, took) = match ended {
+                Ok((_, ended)) => ended,
+                // A trial's task that panics is one lost trial, not a lost run.
+                Err(error) => {
+                    let Some((id, rules)) = ids.remove(&error.id()) else { continue };
+                    let mut evidence = Evidence::new(id, rules);
+                    evidence.trouble.push((At::default(), Trouble::Host(format!("our own mistake, please report it: {error}"))));
+                    evidence.end = Some((At::default(), VmEnd::Stopped));
+                    (evidence, Duration::ZERO)
+                }
+            };
             let id = evidence.trial.clone();
             let judging = tokio::task::spawn_blocking(move || (oracle::observe(&evidence), evidence));
             let (observation, evidence) = judging.await.context("judging a trial")?;
-            save_trial(&self.out, &evidence).with_context(|| format!("saving the evidence of {id} below {}", self.out.display()))?;
+            let saved =
+                save_trial(&self.out, &evidence).with_context(|| format!("saving the evidence of {id} below {}", self.out.display()));
+            if let Err(error) = saved {
+                // The other trials end, and are saved if they can be, before the run gives up.
+                failed.get_or_insert(error);
+                continue;
+            }
             self.finished(&id, &observation, took);
             let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && id.attempt < ATTEMPTS;
             let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.name == id.kernel) else { continue };
@@ -260,12 +276,6 @@ impl Run<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted before the first trial")]
 pub struct Interrupted;
-
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
 
 /// The host's CPUs that we may use.
 #[must_use]

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::build;
 use crate::event::{Event, Events};
-use crate::evidence::ReproducerEnd;
+use crate::evidence::{ReproducerEnd, VmEnd};
 use crate::exit::Exit;
 use crate::guest::Key;
 use crate::image::{self, Payload, initramfs};
@@ -81,7 +81,7 @@ pub async fn open(
     };
     let (mut vm, key, scratch) = match trial.start().await {
         Ok(started) => started,
-        Err(trouble) => bail!("starting {}: {trouble:?}", kernel.name),
+        Err(trouble) => bail!("starting {}: {trouble}", kernel.name),
     };
     let ready = tokio::select! {
         ready = ready(&mut vm, &trial) => ready,
@@ -112,8 +112,8 @@ async fn ready(vm: &mut Vm, trial: &Trial) -> Result<String> {
                 Signal::Console(line) => console.push(line.text),
                 Signal::Agent(Report::Ready { host_key, .. }) => return Ok(host_key),
                 Signal::Agent(Report::Failed { step, error, .. }) => bail!("the agent's step {step:?} failed: {error}"),
-                Signal::Trouble(trouble) => bail!("{trouble:?}"),
-                Signal::Exited(end) => bail!("the VM ended: {end:?}"),
+                Signal::Trouble(trouble) => bail!("{trouble}"),
+                Signal::Exited(end) => bail!("the VM ended: {}", how(&end)),
                 _ => {}
             }
         }
@@ -135,8 +135,8 @@ async fn follow(vm: &mut Vm) -> Result<Exit> {
             Signal::ReproducerEnded(ReproducerEnd::Status(0)) => return Ok(Exit::Expected),
             Signal::ReproducerEnded(ReproducerEnd::Status(_)) => return Ok(Exit::Contrary),
             Signal::ReproducerEnded(ReproducerEnd::Lost(why)) => bail!("the connection was lost: {why}"),
-            Signal::Trouble(trouble) => bail!("{trouble:?}"),
-            Signal::Exited(end) => bail!("the VM ended: {end:?}"),
+            Signal::Trouble(trouble) => bail!("{trouble}"),
+            Signal::Exited(end) => bail!("the VM ended: {}", how(&end)),
             _ => {}
         }
     }
@@ -167,5 +167,14 @@ async fn interactive(vm: &mut Vm, key: &Key, folder: &Path, host_key: &str, even
                 bail!("the VM ended");
             },
         }
+    }
+}
+
+fn how(end: &VmEnd) -> String {
+    match end {
+        VmEnd::Stopped | VmEnd::Interrupted => "by us".to_owned(),
+        VmEnd::Exited { signal: Some(signal), .. } => format!("QEMU was killed by signal {signal}"),
+        VmEnd::Exited { stderr, .. } if !stderr.is_empty() => stderr.clone(),
+        VmEnd::Exited { .. } => "the guest reset or powered off".to_owned(),
     }
 }

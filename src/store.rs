@@ -90,6 +90,12 @@ impl Scratch {
     }
 }
 
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove_lock_last(self.folder.path());
+    }
+}
+
 /// The lock file of a scratch folder.
 const LOCK: &str = ".lock";
 
@@ -280,9 +286,11 @@ fn open_lock(path: &Path) -> Result<File, StoreError> {
 fn scratch_in(parent: &Path, prefix: &str, random: usize) -> Result<Scratch, StoreError> {
     let mut builder = tempfile::Builder::new();
     let folder = builder.prefix(prefix).rand_bytes(random).tempdir_in(parent).map_err(failed("create a folder in", parent))?;
-    let path = folder.path().join(LOCK);
-    let file = open_lock(&path)?;
-    flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", &path)(e.into()))?;
+    // Locked before it has its name, or a sweep could take it in between.
+    let (new, path) = (folder.path().join(".lock.new"), folder.path().join(LOCK));
+    let file = open_lock(&new)?;
+    flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", &new)(e.into()))?;
+    fs::rename(&new, &path).map_err(failed("rename", &new))?;
     Ok(Scratch { folder, _lock: Lock { _file: file } })
 }
 
@@ -319,6 +327,15 @@ fn owner_is_dead(folder: &Path) -> bool {
 fn remove_stale(folder: &Path) {
     for pid in processes_naming(folder) {
         let _ = kill_process(pid, Signal::KILL);
+    }
+    remove_lock_last(folder);
+}
+
+/// Removes a scratch folder, its lock last: whatever interrupts this leaves a folder that the next sweep knows.
+fn remove_lock_last(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.file_name() != LOCK) {
+        let path = entry.path();
+        let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
     }
     let _ = fs::remove_dir_all(folder);
 }

@@ -17,7 +17,7 @@ use crate::event::{Event, Events};
 use crate::evidence::{At, Count, Evidence, Rules, Trouble, VmEnd};
 use crate::guest::{Command, Key};
 use crate::image::{Payload, initramfs};
-use crate::oracle::{Asked, Digest, Judgement, Next, judge};
+use crate::oracle::{Asked, Digest, Judgement, Next, Observation, judge};
 use crate::plan::TrialId;
 use crate::spec::{CgroupChoice, Limits, Machine, Trigger};
 use crate::store::{self, Scratch};
@@ -72,6 +72,9 @@ const QEMU_START: Duration = Duration::from_secs(15);
 
 /// For the memory cgroups' counters after a verdict (unscaled).
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Refused requests that are kept: the first ones.
+const TROUBLE_LIMIT: usize = 100;
 
 /// Lines of the reproducer's output that are kept: the last ones.
 const OUTPUT_LINES: usize = 200;
@@ -184,6 +187,7 @@ struct Watch<'a> {
     digest: Digest,
     asked: Asked,
     looks: u64,
+    answered: u64,
     host_key: Option<String>,
     phase: &'static str,
     rate: VecDeque<(At, u64)>,
@@ -215,6 +219,7 @@ impl<'a> Watch<'a> {
             digest: Digest::default(),
             asked: Asked::default(),
             looks: 0,
+            answered: 0,
             host_key: None,
             phase: "",
             rate: VecDeque::new(),
@@ -240,7 +245,7 @@ impl<'a> Watch<'a> {
             match judge(self.evidence, &self.digest, self.asked, now) {
                 Judgement::Closed(observation) => {
                     self.evidence.end.get_or_insert((now, VmEnd::Stopped));
-                    if observation.word() == "hang" {
+                    if matches!(observation, Observation::Hang(_)) {
                         self.last_words(vm).await;
                     }
                     return;
@@ -268,18 +273,16 @@ impl<'a> Watch<'a> {
         loop {
             tokio::select! {
                 biased;
-                changed = self.stop.changed() => {
-                    if changed.is_ok() && *self.stop.borrow() {
-                        return;
-                    }
-                    // The sender is gone: nobody can stop us any more.
-                    tokio::time::sleep_until(clock.instant(until)).await;
-                    return;
-                }
+                () = stopped(&mut self.stop) => return,
                 signal = vm.signal() => match signal {
                     Some((at, signal)) => {
                         self.record(at, signal);
-                        until = until.min(clock.now().after(BATCH));
+                        let now = clock.now();
+                        // A guest that floods us must not keep us from judging.
+                        if now >= until {
+                            return;
+                        }
+                        until = until.min(now.after(BATCH));
                     }
                     None => {
                         tokio::time::sleep_until(clock.instant(until)).await;
@@ -365,12 +368,16 @@ impl<'a> Watch<'a> {
             Report::Beat(beat) => {
                 thin(&mut evidence.beats, at, beat, |beat| (beat.probes, beat.oom_kills, beat.commits));
             }
+            // One that nobody asked for is dropped: each may have megabytes.
+            Report::Look(look) if look.id <= self.answered || look.id > self.looks => {}
             Report::Look(look) => {
+                self.answered = look.id;
                 self.digest.look(at, &look);
                 evidence.looks.push((at, look));
             }
             Report::Counters { cgroups, .. } => evidence.counters = cgroups,
-            Report::Refused { error, .. } => evidence.trouble.push((at, Trouble::Refused(error))),
+            Report::Refused { error, .. } if evidence.trouble.len() < TROUBLE_LIMIT => evidence.trouble.push((at, Trouble::Refused(error))),
+            Report::Refused { .. } => {}
         }
     }
 
@@ -393,7 +400,7 @@ impl<'a> Watch<'a> {
         }
         let rate = |(first, last): (&(At, u64), &(At, u64))| {
             let seconds = now.since(first.0).as_secs_f64().max(1.0);
-            (last.1 - first.1) as f64 / seconds
+            last.1.saturating_sub(first.1) as f64 / seconds
         };
         let counts = !self.evidence.counts.is_empty();
         let operations = counts.then(|| self.rate.front().zip(self.rate.back()).map_or(0.0, rate));
@@ -409,6 +416,13 @@ impl<'a> Watch<'a> {
             elapsed: now.since(started).as_secs_f64(),
             limit: self.evidence.rules.limits.duration.as_secs_f64(),
         });
+    }
+}
+
+/// Waits until the user interrupts; for ever if nobody can.
+pub(crate) async fn stopped(stop: &mut channel::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

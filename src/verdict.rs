@@ -42,6 +42,8 @@ pub struct Counts {
     pub boot_failure: u64,
     /// Trials that show nothing.
     pub invalid: u64,
+    /// Invalid trials that were tried once more, and don't count.
+    pub repeated: u64,
 }
 
 /// A verdict is inconclusive if more than this share of the trials is invalid: with more, what makes trials invalid may select among the outcomes.
@@ -77,12 +79,17 @@ pub fn weigh(counts: Counts) -> Verdict {
     if valid == 0 || counts.invalid as f64 > INVALID_SHARE * all as f64 {
         return Verdict::Inconclusive;
     }
-    match counts {
-        Counts { hang: 1.., .. } => Verdict::Hang,
-        Counts { crash: 1.., .. } => Verdict::Crash,
-        Counts { boot_failure, .. } if boot_failure == valid => Verdict::BootFailure,
-        Counts { boot_failure: 1.., .. } => Verdict::Inconclusive,
-        _ => Verdict::Pass,
+    let Counts { pass, hang, crash, boot_failure, invalid: _, repeated: _ } = counts;
+    if hang > 0 {
+        Verdict::Hang
+    } else if crash > 0 {
+        Verdict::Crash
+    } else if boot_failure == valid {
+        Verdict::BootFailure
+    } else if pass == valid {
+        Verdict::Pass
+    } else {
+        Verdict::Inconclusive
     }
 }
 
@@ -133,7 +140,7 @@ mod tests {
     fn verdicts() {
         let check = |[pass, hang, crash, boot_failure, invalid]: [u64; 5], expected| {
             assert_eq!(
-                weigh(Counts { pass, hang, crash, boot_failure, invalid }),
+                weigh(Counts { pass, hang, crash, boot_failure, invalid, repeated: 0 }),
                 expected,
                 "{pass} {hang} {crash} {boot_failure} {invalid}"
             );

@@ -210,6 +210,8 @@ pub struct Running {
     pub awake: u32,
     /// How many samples there were.
     pub samples: u32,
+    /// How often it went to sleep between its first and its last sample (`voluntary_ctxt_switches`).
+    pub slept: u64,
 }
 
 /// A task that was told to die and has not.

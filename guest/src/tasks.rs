@@ -34,20 +34,23 @@ const RUNNING_LIMIT: usize = 256;
 
 /// The stacks of tasks that run or are ready to, but our own; of each the deepest of some samples.
 pub fn running() -> Vec<Running> {
-    let mut deepest: BTreeMap<u32, Running> = BTreeMap::new();
+    // `slept` holds the counter's first value until the end; its last value stands beside.
+    let mut deepest: BTreeMap<u32, (Running, u64)> = BTreeMap::new();
     for sample in 0..SAMPLES {
         if sample > 0 {
             std::thread::sleep(SAMPLE_INTERVAL);
         }
         for found in threads().filter_map(|thread| awake(&thread)).take(LIMIT) {
-            let known = deepest.entry(found.tid).or_insert_with(|| found.clone());
+            let (known, last) = deepest.entry(found.tid).or_insert_with(|| (found.clone(), 0));
             known.awake += 1;
+            *last = found.slept;
             if found.stack.lines().count() > known.stack.lines().count() {
                 known.stack = found.stack;
             }
         }
     }
-    deepest.into_values().take(RUNNING_LIMIT).collect()
+    let sleeps = |(task, last): (Running, u64)| Running { slept: last.saturating_sub(task.slept), ..task };
+    deepest.into_values().map(sleeps).take(RUNNING_LIMIT).collect()
 }
 
 /// The thread of this folder with its stack, if it runs and isn't ours.
@@ -65,6 +68,7 @@ fn awake(thread: &Path) -> Option<Running> {
         stack,
         awake: 0,
         samples: SAMPLES,
+        slept: field(&status, "voluntary_ctxt_switches")?.parse().ok()?,
     })
 }
 

@@ -24,6 +24,8 @@ pub struct Digest {
     pub blocked: u64,
     /// First of them.
     pub first_blocked: Option<String>,
+    /// First error of the filesystem or its journal.
+    pub first_filesystem: Option<String>,
     /// Memory-cgroup OOM kills that the console shows.
     pub oom_kills: u64,
     /// Last line that isn't empty.
@@ -80,7 +82,10 @@ impl Digest {
                 self.first_blocked.get_or_insert_with(|| found.title.to_owned());
             }
             Kind::OomKill => self.oom_kills += 1,
-            Kind::Filesystem | Kind::Warning => {}
+            Kind::Filesystem => {
+                self.first_filesystem.get_or_insert_with(|| found.title.to_owned());
+            }
+            Kind::Warning => {}
         }
     }
 

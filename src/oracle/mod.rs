@@ -15,6 +15,7 @@ pub mod wait;
 use std::fmt;
 use std::time::Duration;
 
+use hangproof_wire::Step;
 use serde::{Deserialize, Serialize};
 
 pub use self::digest::{Digest, Fatal};
@@ -280,6 +281,9 @@ fn exit_of(evidence: &Evidence, end: &VmEnd, booted: bool) -> Option<Observation
         VmEnd::Exited { signal: Some(signal), stderr, .. } => {
             Some(invalid(Fault::Qemu, format!("QEMU was killed by signal {signal}{}", said(stderr))))
         }
+        VmEnd::Exited { status: Some(0), .. } if booted && reason == Some("guest-shutdown") => {
+            Some(invalid(Fault::Reproducer, "the guest was powered off from inside"))
+        }
         VmEnd::Exited { status: Some(0), .. } if reason.is_some_and(|reason| reason.starts_with("guest")) => {
             let what = format!("the guest ended by itself ({}) without a message", reason.unwrap_or_default());
             Some(if booted { Observation::Crash { title: what, at } } else { Observation::BootFailure { reason: what, at } })
@@ -299,8 +303,13 @@ fn said(stderr: &str) -> String {
 fn booting(evidence: &Evidence, digest: &Digest, now: At) -> Judgement {
     let boot = &evidence.boot;
     if let Some((at, step, error)) = &boot.failed {
-        let step = serde_json::to_string(step).unwrap_or_default();
-        return closed(Observation::BootFailure { reason: format!("the agent's step {step} failed: {error}"), at: *at });
+        let reason = format!("the agent's step {step:?} failed: {error}");
+        return closed(match step {
+            // What the kernel has to bring: disks, md, ext4, sysctls, a network.
+            Step::Array | Step::Root | Step::Settings | Step::Network => Observation::BootFailure { reason, at: *at },
+            // What we bring.
+            Step::Start | Step::Modules | Step::Payload | Step::Ssh => invalid(Fault::Guest, reason),
+        });
     }
     let limit = evidence.rules.limits.boot;
     if now < At::default().after(limit) {
@@ -412,7 +421,12 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
     let quiet = scaled(evidence, BEATS_MISSED);
     if now.since(beat) <= quiet {
         if now >= limit {
-            return hang(now, Witness::Silence { reported: digest.blocked, title: digest.first_blocked.clone() });
+            let title = digest.first_lockup.as_ref().or(digest.first_blocked.as_ref()).cloned();
+            return if blocked_probe(evidence) {
+                hang(now, Witness::Silence { reported: digest.blocked, title })
+            } else {
+                closed(refused(digest, now))
+            };
         }
         let taken = digest.waits.iter().filter(|(at, _)| *at > last_progress).count();
         let interval = if taken < QUICK_LOOKS { rules.look_interval } else { rules.look_interval.max(SLOW_LOOK) };
@@ -436,14 +450,31 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
     }
 }
 
+/// Whether the agent's probe hangs in the filesystem. One that comes back with an error at once doesn't move the progress clock either.
+fn blocked_probe(evidence: &Evidence) -> bool {
+    let pending = evidence.beats.last().map_or(0, |(_, beat)| beat.probe_pending_ms);
+    Duration::from_millis(pending) >= evidence.rules.limits.stall
+}
+
+/// The filesystem answers, with errors: it has shut itself down.
+fn refused(digest: &Digest, at: At) -> Observation {
+    match &digest.first_filesystem {
+        Some(title) => Observation::Crash { title: title.clone(), at },
+        None => invalid(Fault::Guest, "the filesystem refuses the agent's probe, and the kernel doesn't say why"),
+    }
+}
+
 fn latest_status(evidence: &Evidence, after: At) -> Option<&QmpFact> {
     let mut facts = evidence.qmp.iter().rev().filter(|(at, _)| *at > after).map(|(_, fact)| fact);
     facts.find(|fact| matches!(fact, QmpFact::Status(_) | QmpFact::Silent))
 }
 
 /// How long a reproducer that counts did nothing before `done`, although the filesystem took writes all that time.
-fn idle(evidence: &Evidence, progress: &Progress, done: At) -> Option<Duration> {
-    let last = progress.last_operation?;
+fn idle(evidence: &Evidence, progress: &Progress, started: At, done: At) -> Option<Duration> {
+    if evidence.counts.is_empty() {
+        return None;
+    }
+    let last = progress.last_operation.unwrap_or(started);
     let probed = evidence.beats.windows(2).filter(|pair| pair[1].1.probes > pair[0].1.probes).map(|pair| pair[1].0);
     let mut after = probed.filter(|at| *at > last && *at <= done);
     let first = after.next()?;
@@ -461,6 +492,10 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
         Some((_, ReproducerEnd::Status(status @ (126 | 127)))) => {
             return invalid(Fault::Reproducer, format!("the reproducer can't be executed in the guest (status {status}){}", last_words()));
         }
+        None if evidence.counts.is_empty() => {
+            let what = "the reproducer neither counts operations nor ended";
+            return invalid(Fault::Reproducer, format!("{what}: let it end after its time, or print `hangproof: t=.. ops=..` lines"));
+        }
         Some((_, ReproducerEnd::Status(0))) | None => {}
         Some((_, ReproducerEnd::Status(status))) => {
             return invalid(Fault::Reproducer, format!("the reproducer failed with status {status}{}", last_words()));
@@ -470,7 +505,7 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
         let (ran, wanted) = (ran.as_secs_f64(), duration.as_secs());
         return invalid(Fault::Reproducer, format!("the reproducer ended after {ran:.1} s of {wanted} s"));
     }
-    if let Some(idle) = idle(evidence, progress, done).filter(|idle| *idle > duration / 2) {
+    if let Some(idle) = idle(evidence, progress, started, done).filter(|idle| *idle >= rules.limits.stall) {
         let idle = idle.as_secs();
         return invalid(Fault::Reproducer, format!("the reproducer did nothing for its last {idle} s, while the filesystem went on"));
     }

@@ -40,7 +40,7 @@ pub struct Signature {
     pub kind: Kind,
     /// The line, after its prefix was removed.
     pub pattern: &'static str,
-    /// Which capture groups make up the title; the whole match where empty.
+    /// The kernel's source file that prints it.
     pub printed_by: &'static str,
 }
 

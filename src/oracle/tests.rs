@@ -39,11 +39,12 @@ fn beat(evidence: &mut Evidence, second: u64, probes: u64, oom_kills: u64) {
     evidence.beats.push((At(second * 1000), beat));
 }
 
-/// From here on only the agent lives.
+/// From here on only the agent lives, and its probe hangs.
 fn silent(mut evidence: Evidence, until: u64) -> Evidence {
     let last = evidence.beats.last().unwrap().1;
     for second in last.seq + 1..=until {
         beat(&mut evidence, second, last.probes, last.oom_kills);
+        evidence.beats.last_mut().unwrap().1.probe_pending_ms = (second - last.seq) * 1000;
     }
     evidence
 }
@@ -87,8 +88,15 @@ fn closed_look(holders: &[u32]) -> Look {
 ";
     let stack =
         "[<0>] shrink_node+0x1/0x2\n[<0>] __filemap_add_folio+0x1/0x2\n[<0>] __getblk_gfp+0x1/0x2\n[<0>] __ext4_get_inode_loc+0x1/0x2\n";
-    let running =
-        holders.iter().map(|tid| Running { tid: *tid, tgid: *tid, comm: "ext4-oom".into(), stack: stack.into(), awake: 12, samples: 12 });
+    let running = holders.iter().map(|tid| Running {
+        tid: *tid,
+        tgid: *tid,
+        comm: "ext4-oom".into(),
+        stack: stack.into(),
+        awake: 12,
+        samples: 12,
+        slept: 0,
+    });
     let dying = vec![Dying { tid: 70, tgid: 70, comm: "ext4-oom".into(), state: 'D' }];
     Look { id: 1, uptime_ms: 20_000, log: log.into(), dying, running: running.collect() }
 }
@@ -107,9 +115,25 @@ fn a_pass_needs_a_write_after_the_end() {
 }
 
 #[test]
-fn a_reproducer_that_never_ends_has_run_its_time() {
+fn a_reproducer_that_counts_and_never_ends_has_run_its_time() {
     assert!(matches!(judged(&healthy(64), 64), Judgement::Open(Next::Wait(At(65000)))));
     assert!(matches!(seen(healthy(67), 67), Observation::Pass(_)));
+    // One that doesn't count may be stuck on a lock of its own: nobody saw it work.
+    let mut mute = healthy(67);
+    mute.counts.clear();
+    is_invalid(seen(mute.clone(), 67), Fault::Reproducer, "neither counts operations nor ended");
+    assert!(matches!(seen(done(mute, 45, ReproducerEnd::Status(0)), 67), Observation::Pass(_)));
+}
+
+#[test]
+fn a_filesystem_that_fails_is_no_hang() {
+    // The probe comes back at once, with an error: the progress clock stands still, and nothing hangs.
+    let mut evidence = silent(healthy(15), 140);
+    evidence.beats.iter_mut().for_each(|(_, beat)| beat.probe_pending_ms = 0);
+    is_invalid(seen(evidence.clone(), 140), Fault::Guest, "refuses the agent's probe");
+    line(&mut evidence, 16, "[ 12.0] Aborting journal on device md127-8.");
+    let Observation::Crash { title, .. } = seen(evidence, 140) else { panic!() };
+    assert_eq!(title, "Aborting journal on device md127-8.");
 }
 
 #[test]
@@ -135,7 +159,10 @@ fn a_reproducer_that_ends_at_once_proves_nothing() {
 #[test]
 fn a_reproducer_that_stops_working_proves_nothing() {
     let mut evidence = done(healthy(47), 45, ReproducerEnd::Status(0));
-    evidence.counts.truncate(10);
+    evidence.counts.truncate(30);
+    is_invalid(seen(evidence.clone(), 47), Fault::Reproducer, "did nothing for its last 9 s");
+    // One that never did anything, too.
+    evidence.counts.iter_mut().for_each(|(_, count)| count.operations = 0);
     is_invalid(seen(evidence, 47), Fault::Reproducer, "did nothing for its last");
 }
 
@@ -200,6 +227,9 @@ fn whoever_sleeps_in_reclaim_holds_nothing_up() {
     let mut now_and_then = closed_look(&[70]);
     now_and_then.running[0].awake = 6;
     assert_eq!(ClosedWait::find(&now_and_then), None);
+    let mut dozes = closed_look(&[70]);
+    dozes.running[0].slept = 1;
+    assert_eq!(ClosedWait::find(&dozes), None);
     let mut nobody_dies = closed_look(&[70]);
     nobody_dies.dying.clear();
     assert_eq!(ClosedWait::find(&nobody_dies), None);

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use hangproof_wire::Look;
+use hangproof_wire::{Look, Running};
 use serde::{Deserialize, Serialize};
 
 use super::tasks::{self, Task};
@@ -92,9 +92,9 @@ impl ClosedWait {
     /// One line that says who waits for whom.
     #[must_use]
     pub fn title(&self) -> String {
-        let listed = |parties: &BTreeSet<Party>| parties.iter().map(|p| format!("{}:{}", p.comm, p.tid)).collect::<Vec<_>>().join(", ");
+        let retry = if self.holders.len() == 1 { "which retries" } else { "which retry" };
         format!(
-            "{} waits in a commit for {}, which retries a memory-cgroup charge with a handle open; {} was killed and can't die; {} wait for the commit",
+            "{} waits in a commit for {}, {retry} a memory-cgroup charge with a handle open; killed and can't die: {}; {} wait for the commit",
             self.journal.comm,
             listed(&self.holders),
             listed(&self.dying),
@@ -103,13 +103,23 @@ impl ClosedWait {
     }
 }
 
+/// The first parties by name and number, and how many more there are.
+fn listed(parties: &BTreeSet<Party>) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<String> = parties.iter().take(SHOWN).map(|party| format!("{}:{}", party.comm, party.tid)).collect();
+    let more = parties.len().saturating_sub(SHOWN);
+    if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }
+}
+
 /// Of a look's samples, the share in which a task has to be awake to count as spinning. A healthy kernel under pressure sleeps 100 ms between two tries
-/// of a charge and is seen awake now and then; a holder that spins is seen awake in nearly every sample.
+/// of a charge and is seen awake now and then; a holder that spins is seen awake in nearly every sample, and never went to sleep in between: giving up
+/// the CPU (`yield`, `cond_resched`) isn't sleeping, to the scheduler's counters either.
 const SPINS: f64 = 0.75;
 
 /// The tasks that run all the time, with the stacks that the agent sampled.
 fn spinning(look: &Look) -> Vec<Task> {
-    let spins = look.running.iter().filter(|task| f64::from(task.awake) >= SPINS * f64::from(task.samples.max(1)));
+    let awake = |task: &Running| f64::from(task.awake) >= SPINS * f64::from(task.samples.max(1));
+    let spins = look.running.iter().filter(|task| awake(task) && task.slept == 0);
     spins.map(|task| Task { tid: task.tid, comm: task.comm.clone(), state: 'R', frames: tasks::frames(&task.stack) }).collect()
 }
 

@@ -131,7 +131,9 @@ impl KernelReport {
     /// The report of a kernel's trials so far.
     #[must_use]
     pub fn new(name: Name, expected: Option<Expected>, results: Vec<TrialReport>, build: Result<Manifest, String>) -> Self {
-        let trials = Counts::of(results.iter().filter(|result| !result.repeated).map(|result| &result.observation));
+        let counted = results.iter().filter(|result| !result.repeated).map(|result| &result.observation);
+        let repeated = results.iter().filter(|result| result.repeated).count() as u64;
+        let trials = Counts { repeated, ..Counts::of(counted) };
         let (build, build_error) = match build {
             Ok(manifest) => (Some(manifest), None),
             Err(error) => (None, Some(error)),

@@ -54,6 +54,7 @@ fn counts(counts: Counts) -> String {
         (counts.crash, "crash"),
         (counts.boot_failure, "boot-failure"),
         (counts.invalid, "invalid"),
+        (counts.repeated, "repeated"),
     ];
     let shown: Vec<String> = named.into_iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
     if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }

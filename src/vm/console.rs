@@ -11,6 +11,9 @@ const LINE_LIMIT: usize = 4096;
 /// Most bytes of a trial's console that are kept: a noisy boot has 100 KB, a task list 1 MB.
 pub const CONSOLE_LIMIT: u64 = 16 * 1024 * 1024;
 
+/// What a line costs besides its text: its end, its time stamp and its place in memory.
+const LINE_COST: u64 = 64;
+
 /// Cuts a stream of bytes into lines.
 #[derive(Debug, Default)]
 pub struct Lines {
@@ -61,7 +64,7 @@ impl Lines {
 
     fn end_line(&mut self) -> Option<String> {
         let line = std::mem::take(&mut self.line);
-        let size = line.len() as u64 + 1;
+        let size = line.len() as u64 + LINE_COST;
         if self.kept + size > CONSOLE_LIMIT {
             self.dropped += size;
             return None;
@@ -87,9 +90,13 @@ mod tests {
     fn a_flood_is_bounded_and_counted() {
         let mut lines = Lines::default();
         let chunk = vec![b'x'; 1 << 20];
-        let kept: usize = (0..20).flat_map(|_| lines.push(&chunk)).map(|line| line.len() + 1).sum();
-        assert!(kept as u64 <= CONSOLE_LIMIT);
-        assert_eq!(kept as u64 + lines.dropped, 20 * (1 << 20) + 20 * (1 << 20) / LINE_LIMIT as u64);
+        let kept: u64 = (0..20).flat_map(|_| lines.push(&chunk)).map(|line| line.len() as u64 + LINE_COST).sum();
+        assert!(kept <= CONSOLE_LIMIT);
+        assert_eq!(kept + lines.dropped, 20 * (1 << 20) + 20 * (1 << 20) / LINE_LIMIT as u64 * LINE_COST);
+        // Empty lines are not free either.
+        let mut lines = Lines::default();
+        let kept = (0..20).flat_map(|_| lines.push(&vec![b'\n'; 1 << 20])).count() as u64;
+        assert!(kept <= CONSOLE_LIMIT / LINE_COST);
     }
 
     proptest::proptest! {

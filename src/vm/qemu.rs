@@ -115,11 +115,15 @@ impl Start {
         };
         let (console, agent, qmp, spare) = streams.map_err(VmError::io("accepting QEMU's connections"))?;
         let (signals, stream) = Signals::channel(clock);
-        let mut monitor = Monitor::new(qmp, spare, signals.clone());
+        let (mut monitor, events_ended) = Monitor::new(qmp, spare, signals.clone());
         let (end, ended) = oneshot::channel();
         let (requests, queue) = mpsc::unbounded_channel();
         let (agent_read, agent_write) = agent.into_split();
-        let readers = [tokio::spawn(read_console(console, signals.clone())), tokio::spawn(read_agent(agent_read, signals.clone()))];
+        let readers = [
+            tokio::spawn(read_console(console, signals.clone())),
+            tokio::spawn(read_agent(agent_read, signals.clone())),
+            tokio::spawn(async move { drop(events_ended.await) }),
+        ];
         tokio::spawn(write_requests(agent_write, queue));
         let ssh_port = match monitor.ssh_port(self.deadline).await {
             Ok(port) => port,
@@ -158,8 +162,15 @@ impl Qemu {
     pub(super) fn ask_status(&mut self) {
         let (monitor, signals, deadline) = (Arc::clone(&self.monitor), self.signals.clone(), self.deadline);
         tokio::spawn(async move {
-            let fact = match monitor.lock().await.status(deadline).await {
+            let mut monitor = monitor.lock().await;
+            let mut answer = monitor.status(deadline).await;
+            if matches!(answer, Err(VmError::Silent { .. })) {
+                // That session is retired; the spare one decides.
+                answer = monitor.status(deadline).await;
+            }
+            let fact = match answer {
                 Ok(status) => QmpFact::Status(status),
+                Err(VmError::Refused { error, .. }) => QmpFact::Status(error),
                 Err(_) => QmpFact::Silent,
             };
             signals.send(Signal::Qmp(fact)).await;
@@ -196,7 +207,7 @@ fn shown(status: Option<ExitStatus>) -> String {
 async fn watch(
     mut child: Child,
     ended: oneshot::Receiver<()>,
-    readers: [tokio::task::JoinHandle<()>; 2],
+    readers: [tokio::task::JoinHandle<()>; 3],
     stderr: tokio::task::JoinHandle<String>,
     signals: Signals,
 ) {

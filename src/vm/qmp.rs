@@ -51,10 +51,12 @@ impl Drop for Session {
 }
 
 impl Monitor {
-    /// A monitor over QEMU's two connections; only the first is spoken to until it fails.
-    pub fn new(first: UnixStream, spare: UnixStream, signals: Signals) -> Self {
-        let current = Some(Session::open(first, signals.clone()));
-        Self { current, spare: Some(spare), signals }
+    /// A monitor over QEMU's two connections; only the first is spoken to until it fails. Also a receiver that wakes when the first connection has said
+    /// its last event.
+    pub fn new(first: UnixStream, spare: UnixStream, signals: Signals) -> (Self, oneshot::Receiver<()>) {
+        let (last, ended) = oneshot::channel();
+        let current = Some(Session::open(first, signals.clone(), Some(last)));
+        (Self { current, spare: Some(spare), signals }, ended)
     }
 
     /// `query-status`.
@@ -77,7 +79,7 @@ impl Monitor {
     {
         if self.current.is_none() {
             let spare = self.spare.take().ok_or(VmError::Silent { command: name, deadline })?;
-            self.current = Some(Session::open(spare, self.signals.clone()));
+            self.current = Some(Session::open(spare, self.signals.clone(), None));
         }
         let Some(session) = &self.current else { return Err(VmError::Silent { command: name, deadline }) };
         let (answer, answered) = oneshot::channel();
@@ -100,7 +102,8 @@ impl Monitor {
 }
 
 impl Session {
-    fn open(stream: UnixStream, signals: Signals) -> Self {
+    /// `last` is dropped after the last event.
+    fn open(stream: UnixStream, signals: Signals, last: Option<oneshot::Sender<()>>) -> Self {
         let (read, write) = stream.into_split();
         let (to_parser, parser) = tokio::io::duplex(64 * 1024);
         let (jobs, queue) = mpsc::unbounded_channel();
@@ -108,6 +111,7 @@ impl Session {
             if let Err(error) = divert_events(read, to_parser, &signals).await {
                 tracing::debug!(%error, "a QMP stream ended");
             }
+            drop(last);
         });
         let serve = tokio::spawn(async move {
             if let Err(error) = serve(parser, write, queue).await {
