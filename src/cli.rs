@@ -413,12 +413,11 @@ fn claim(out: &std::path::Path, progress: &mut Progress) -> Result<()> {
     if out.join(report::FILE).exists() {
         return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
     }
-    let log = out.join("events.jsonl");
-    progress.log_to(&log).map_err(|error| match error.kind() {
+    progress.log_to(out).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             anyhow!(Usage(format!("{} is another run's folder: choose another one with --out", out.display())))
         }
-        _ => anyhow!(error).context(format!("creating {}", log.display())),
+        _ => anyhow!(error).context(format!("writing into {}", out.display())),
     })
 }
 

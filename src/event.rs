@@ -131,6 +131,29 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The trial that it is about.
+    #[must_use]
+    pub fn trial(&self) -> Option<&TrialId> {
+        match self {
+            Self::TrialStarted { trial }
+            | Self::TrialPhase { trial, .. }
+            | Self::TrialProgress { trial, .. }
+            | Self::TrialFinished { trial, .. } => Some(trial),
+            Self::BuildStarted { .. }
+            | Self::BuildStep { .. }
+            | Self::BuildProgress { .. }
+            | Self::BuildFinished { .. }
+            | Self::BuildFailed { .. }
+            | Self::Image { .. }
+            | Self::Download { .. }
+            | Self::Accelerator { .. }
+            | Self::Warning { .. }
+            | Self::Wrote { .. } => None,
+        }
+    }
+}
+
 /// The sending side. Cheap to clone; sending never blocks and never fails (a reader that is gone is not the work's business).
 #[derive(Debug, Clone)]
 pub struct Events(mpsc::UnboundedSender<Event>);

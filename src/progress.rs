@@ -1,29 +1,41 @@
 //! What a person sees while the work goes on: a reader of events.
 //!
 //! On a terminal one line per build and per VM, redrawn; elsewhere plain lines, one for each change of phase and one every ten seconds. It also writes
-//! every event to a run's `events.jsonl`. It decides nothing.
+//! every event to a run's `events.jsonl`, and a trial's to the trial's own. It decides nothing.
 //!
 //! Read [`Progress`] first.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::event::Event;
+use crate::plan::TrialId;
+use crate::report::trial_folder;
 
 /// Shows events until the last sender is gone.
 pub struct Progress {
     bars: Option<MultiProgress>,
     lines: HashMap<String, Line>,
-    log: Option<BufWriter<File>>,
+    log: Option<Log>,
     start: Instant,
     quiet: bool,
 }
+
+/// The event logs of a run.
+struct Log {
+    folder: PathBuf,
+    run: BufWriter<File>,
+    trials: HashMap<TrialId, BufWriter<File>>,
+}
+
+/// The event log of a run or a trial.
+pub const EVENTS: &str = "events.jsonl";
 
 struct Line {
     bar: Option<ProgressBar>,
@@ -42,12 +54,13 @@ impl Progress {
         Self { bars, lines: HashMap::new(), log: None, start: Instant::now(), quiet }
     }
 
-    /// Also writes every event to a new file, one JSON object a line.
+    /// Also writes every event to a new file in a run's folder, one JSON object a line.
     ///
     /// # Errors
     /// When the file is there already or can't be made.
-    pub fn log_to(&mut self, path: &Path) -> std::io::Result<()> {
-        self.log = Some(BufWriter::new(File::create_new(path)?));
+    pub fn log_to(&mut self, folder: &Path) -> std::io::Result<()> {
+        let run = BufWriter::new(File::create_new(folder.join(EVENTS))?);
+        self.log = Some(Log { folder: folder.to_owned(), run, trials: HashMap::new() });
         Ok(())
     }
 
@@ -69,7 +82,21 @@ impl Progress {
         if let Some(object) = value.as_object_mut() {
             object.insert("at".to_owned(), serde_json::json!((at * 1000.0).round() / 1000.0));
         }
-        let _ = writeln!(log, "{value}").and_then(|()| log.flush());
+        let _ = writeln!(log.run, "{value}").and_then(|()| log.run.flush());
+        let Some(trial) = event.trial() else { return };
+        if !log.trials.contains_key(trial) {
+            let folder = log.folder.join(trial_folder(trial));
+            let file = std::fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(EVENTS)));
+            let Ok(file) = file else { return };
+            log.trials.insert(trial.clone(), BufWriter::new(file));
+        }
+        if let Some(file) = log.trials.get_mut(trial) {
+            let _ = writeln!(file, "{value}");
+        }
+        if matches!(event, Event::TrialFinished { .. }) {
+            // Dropping it writes what it holds.
+            log.trials.remove(trial);
+        }
     }
 
     fn take(&mut self, event: Event) {
