@@ -12,11 +12,13 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use tokio::sync::watch;
 
+use crate::build::BuildError;
 use crate::build::gc::{self, Policy};
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::report::{self, Report};
+use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Run};
 use crate::spec::{Definitions, Expected, Name, Pipeline, Problems, Source, load};
@@ -151,8 +153,9 @@ pub fn main() -> Exit {
         }
     };
     let exit = runtime.block_on(async { dispatch(cli).await.unwrap_or_else(|error| explain(&error)) });
-    // A thread that waits for a dead guest's ssh session must not hold us up.
-    runtime.shutdown_timeout(Duration::from_millis(200));
+    // What is left is the removal of trees. An interrupted program leaves it to the next sweep; a thread that waits for a dead guest's ssh session isn't the
+    // runtime's.
+    runtime.shutdown_timeout(if exit == Exit::Interrupted { Duration::from_millis(200) } else { Duration::from_secs(60) });
     exit
 }
 
@@ -173,9 +176,12 @@ fn explain(error: &anyhow::Error) -> Exit {
         return Exit::Usage;
     }
     complain(&format!("error: {error:#}"));
+    let chain = || error.chain();
+    let build = chain().find_map(|cause| cause.downcast_ref::<BuildError>()).is_some_and(BuildError::is_the_definitions);
+    let reproducer = chain().find_map(|cause| cause.downcast_ref::<ReproducerError>()).is_some_and(ReproducerError::is_the_definitions);
     if error.is::<Interrupted>() {
         Exit::Interrupted
-    } else if error.is::<Usage>() {
+    } else if error.is::<Usage>() || build || reproducer {
         Exit::Usage
     } else {
         Exit::Trouble
@@ -196,7 +202,8 @@ fn width() -> Option<u16> {
     if !stdout.is_terminal() {
         return Some(160);
     }
-    rustix::termios::tcgetwinsize(stdout).ok().map(|size| size.ws_col).filter(|columns| *columns > 40)
+    // A terminal that doesn't know its size says 0.
+    Some(rustix::termios::tcgetwinsize(stdout).map_or(0, |size| size.ws_col)).map(|columns| if columns < 40 { 80 } else { columns })
 }
 
 #[expect(clippy::print_stderr, reason = "cli is one of the three places that print")]
@@ -409,7 +416,10 @@ async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: 
 
 /// Makes a run's folder and takes possession of it: the event log is created there, which only one run can do.
 fn claim(out: &std::path::Path, progress: &mut Progress) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+    let unusable = |error: std::io::Error| {
+        anyhow!(Usage(format!("{} can't take the results: {error}: choose another folder with --out", out.display())))
+    };
+    std::fs::create_dir_all(out).map_err(unusable)?;
     if out.join(report::FILE).exists() {
         return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
     }
@@ -417,7 +427,7 @@ fn claim(out: &std::path::Path, progress: &mut Progress) -> Result<()> {
         std::io::ErrorKind::AlreadyExists => {
             anyhow!(Usage(format!("{} is another run's folder: choose another one with --out", out.display())))
         }
-        _ => anyhow!(error).context(format!("writing into {}", out.display())),
+        _ => unusable(error),
     })
 }
 
@@ -438,8 +448,11 @@ fn command_line() -> String {
 }
 
 fn rescored(folder: &std::path::Path) -> Result<Exit> {
-    let saved = Report::load(folder).with_context(|| format!("reading {}", folder.join(report::FILE).display()))?;
-    let again = rescore(folder, &saved)?;
+    let file = folder.join(report::FILE);
+    let saved = Report::load(folder)
+        .map_err(|error| Usage(format!("{}: {error}: name a run's folder, with all that the run wrote", file.display())))?;
+    let again =
+        rescore(folder, &saved).map_err(|error| Usage(format!("{error:#}: without all of a trial's evidence it can't be judged again")))?;
     show(&report::scoreboard(&again.report, width(), colour()));
     for change in &again.changes {
         show(change);

@@ -118,6 +118,9 @@ impl Progress {
             Event::Download { what, bytes, total } => {
                 let mib = |bytes: u64| bytes / (1 << 20);
                 let of = total.map_or_else(String::new, |total| format!(" of {} MiB", mib(total)));
+                if total == Some(bytes) {
+                    return self.done(&what, &format!("{} MiB fetched", mib(bytes)));
+                }
                 self.state(&what, &format!("{} MiB{of}", mib(bytes)), false);
             }
             Event::Accelerator { accelerator, reason } => self.done("accelerator", &format!("{accelerator}: {reason}")),

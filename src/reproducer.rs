@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hangproof_wire::PAYLOAD_TARGET;
+use sha2::Digest as _;
 
 use crate::image::{ImageError, Payload};
 use crate::spec::{DIR, DURATION, Pipeline, Program};
@@ -21,6 +22,8 @@ pub struct Ready {
     pub payload: Payload,
     /// The program and its arguments, in the guest.
     pub words: Vec<String>,
+    /// SHA-256 of the C source or the program that was taken.
+    pub sha256: String,
 }
 
 /// Why a reproducer can't be made ready.
@@ -37,20 +40,45 @@ pub enum ReproducerError {
         /// What the compiler said.
         said: String,
     },
+    /// It can't be copied.
+    #[error("copying {}: {cause}", file.display())]
+    Copy {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
     /// A file can't be put into the payload.
     #[error(transparent)]
     Payload(#[from] ImageError),
 }
 
-/// Makes the reproducer ready; `folder` takes the compiled program.
+impl ReproducerError {
+    /// Whether the pipeline's files are at fault; else it is this machine.
+    #[must_use]
+    pub fn is_the_definitions(&self) -> bool {
+        match self {
+            Self::Compile { .. } | Self::Copy { .. } | Self::Payload(_) => true,
+            Self::NoCompiler(_) => false,
+        }
+    }
+}
+
+/// Makes the reproducer ready. `folder` takes copies of everything, so that a file that is edited while a run goes on changes nothing; it has to live as
+/// long as the run.
 ///
 /// # Errors
 /// When it doesn't compile, or a program that it needs isn't there.
 pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, ReproducerError> {
     let reproducer = &pipeline.reproducer;
+    let (Program::C(given) | Program::File(given)) = &reproducer.program;
+    let taken = folder.join(given.file_name().unwrap_or_default());
+    let failed = |cause| ReproducerError::Copy { file: given.clone(), cause };
+    std::fs::copy(given, &taken).map_err(failed)?;
+    let sha256 = format!("{:x}", sha2::Sha256::digest(std::fs::read(&taken).map_err(failed)?));
     let program = match &reproducer.program {
         Program::C(source) => compile(source, folder).await?,
-        Program::File(path) => path.clone(),
+        Program::File(_) => taken,
     };
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let guest = format!("{PAYLOAD_TARGET}/{name}");
@@ -65,15 +93,19 @@ pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, Reprod
         .iter()
         .flat_map(|(key, value)| [format!("--{key}"), value.replace(DURATION, &duration).replace(DIR, GUEST_FOLDER)]);
     let words = std::iter::once(guest).chain(arguments).collect();
-    Ok(Ready { payload, words })
+    Ok(Ready { payload, words, sha256 })
 }
 
+/// Compiles the copy of `source` that is in `folder`. The compiler is told its bare name, so that messages don't show our folder.
 async fn compile(source: &Path, folder: &Path) -> Result<PathBuf, ReproducerError> {
-    let program = folder.join(source.file_stem().unwrap_or_default());
+    let programs = folder.join("programs");
+    std::fs::create_dir_all(&programs).map_err(|cause| ReproducerError::Copy { file: programs.clone(), cause })?;
+    let program = programs.join(source.file_stem().unwrap_or_default());
     let output = hardened("gcc")
         .args(["-std=gnu11", "-O2", "-static", "-pthread", "-o"])
         .arg(&program)
-        .arg(source)
+        .arg(source.file_name().unwrap_or_default())
+        .current_dir(folder)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()

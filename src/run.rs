@@ -22,7 +22,7 @@ use crate::oracle::{self, Observation};
 use crate::plan::{TrialId, interleave};
 use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, save_trial, trial_folder};
 use crate::reproducer::{self, Ready};
-use crate::spec::{Definitions, Expected, Name, Pipeline, Program};
+use crate::spec::{Definitions, Expected, Name, Pipeline};
 use crate::store::Store;
 use crate::trial::{Trial, stopped};
 use crate::vm::probe::Probed;
@@ -87,7 +87,7 @@ impl Run<'_> {
             shared = self.share(compiled.path()) => shared?,
             () = stopped(&mut stop) => bail!(Interrupted),
         };
-        let mut report = self.empty_report(started, &shared)?;
+        let mut report = self.empty_report(started, &shared);
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
         for (index, (name, expected)) in self.kernels.iter().enumerate() {
             let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
@@ -235,12 +235,11 @@ impl Run<'_> {
         }
     }
 
-    fn empty_report(&self, started: jiff::Timestamp, shared: &Shared) -> Result<Report> {
-        let (Program::C(program) | Program::File(program)) = &self.pipeline.reproducer.program;
+    fn empty_report(&self, started: jiff::Timestamp, shared: &Shared) -> Report {
         let kernel = |(name, expected): &(Name, Option<Expected>)| {
             KernelReport::new(name.clone(), *expected, Vec::new(), Err("the run ended before it was built".to_owned()))
         };
-        Ok(Report {
+        Report {
             schema: SCHEMA,
             hangproof: env!("CARGO_PKG_VERSION").to_owned(),
             pipeline: self.pipeline.name.clone(),
@@ -248,6 +247,7 @@ impl Run<'_> {
             written: started,
             complete: false,
             command: self.command.clone(),
+            definitions: self.definitions.root.clone(),
             host: Host {
                 accelerator: shared.probed.accelerator,
                 reason: shared.probed.reason.clone(),
@@ -259,10 +259,10 @@ impl Run<'_> {
             limits: self.pipeline.limits,
             trigger: self.pipeline.trigger,
             reproducer: shared.ready.words.clone(),
-            reproducer_sha256: sha256(program).with_context(|| format!("reading {}", program.display()))?,
+            reproducer_sha256: shared.ready.sha256.clone(),
             image: Some(shared.disks.description.clone()),
             kernels: self.kernels.iter().map(kernel).collect(),
-        })
+        }
     }
 
     fn save(&self, report: &mut Report) -> Result<()> {
@@ -272,9 +272,9 @@ impl Run<'_> {
     }
 }
 
-/// The user interrupted the run before there was anything to save.
+/// The user interrupted the work before there was anything to save.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted before the first trial")]
+#[error("interrupted")]
 pub struct Interrupted;
 
 /// The host's CPUs that we may use.
@@ -294,11 +294,6 @@ fn fitting_jobs(cpus_each: u32, mib_each: u64) -> usize {
     by_cpu.min(by_memory).max(1)
 }
 
-fn sha256(path: &Path) -> std::io::Result<String> {
-    use sha2::Digest as _;
-    Ok(format!("{:x}", sha2::Sha256::digest(fs::read(path)?)))
-}
-
 /// First line of `qemu-system-x86_64 --version`.
 fn qemu_version() -> String {
     let output = crate::vm::find_qemu().ok().and_then(|qemu| std::process::Command::new(qemu).arg("--version").output().ok());
@@ -308,6 +303,6 @@ fn qemu_version() -> String {
 /// Sweeps what killed programs left, and says so.
 pub fn sweep(store: &Store, events: &Events) {
     for path in store.sweep() {
-        events.warn(format!("removed {}, left by a hangproof that was killed", path.display()));
+        events.warn(format!("removed {}, left by a hangproof that was cut short", path.display()));
     }
 }

@@ -23,7 +23,7 @@ pub enum StoreError {
     #[error("no folder for the cache: set HANGPROOF_CACHE or HOME")]
     NoHome,
     /// An operation on a file failed.
-    #[error("{what} {}: {cause}", path.display())]
+    #[error("{what} {}: {cause}: HANGPROOF_CACHE and HANGPROOF_SCRATCH choose other folders", path.display())]
     Io {
         /// What was tried.
         what: &'static str,

@@ -327,7 +327,7 @@ fn nothing_outlives_a_program_that_is_killed() {
     assert_eq!(fs::read_dir(lab.path("scratch")).unwrap().count(), 1);
     let output = lab.run(&["build", "debian-6.1"]);
     exits(&output, 0);
-    assert!(said(&output).contains("left by a hangproof that was killed"), "{}", said(&output));
+    assert!(said(&output).contains("left by a hangproof that was cut short"), "{}", said(&output));
     lab.nothing_is_left();
 }
 
@@ -400,6 +400,11 @@ fn a_shell_runs_a_command_and_a_taken_port_is_named() {
 fn trouble_before_the_first_boot_says_what_to_do() {
     let lab = Lab::new();
     let missing = lab.command(&["run", "ext4-oom", "--out", "out"]).env("HANGPROOF_QEMU", "/no/qemu").output().unwrap();
+    exits(&missing, 4);
+    assert!(said(&missing).contains("HANGPROOF_QEMU names /no/qemu"), "{}", said(&missing));
+    let tools = lab.path("tools");
+    fs::create_dir(&tools).unwrap();
+    let missing = lab.command(&["run", "ext4-oom", "--out", "out2"]).env("PATH", &tools).output().unwrap();
     exits(&missing, 4);
     assert!(said(&missing).contains("apt-get install qemu-system-x86"), "{}", said(&missing));
     for (arguments, part) in [

@@ -148,6 +148,25 @@ fn mount_point(path: &Path) -> PathBuf {
     path.ancestors().take_while(|ancestor| device(ancestor) == here).last().unwrap_or(path).to_owned()
 }
 
+impl BuildError {
+    /// Whether the kernel's definition is at fault: its patches, its configuration, or code that doesn't compile. Else it is this machine, or we.
+    #[must_use]
+    pub fn is_the_definitions(&self) -> bool {
+        match self {
+            Self::Patch(_) | Self::NoBase { .. } | Self::Fragment { .. } | Self::Config(_) | Self::Make { .. } => true,
+            Self::Base { cause, .. } => cause.is_the_definitions(),
+            Self::Store(_)
+            | Self::Source(_)
+            | Self::Tree(_)
+            | Self::Program(_)
+            | Self::MissingTools { .. }
+            | Self::Io { .. }
+            | Self::DiskFull { .. }
+            | Self::NoKernel { .. } => false,
+        }
+    }
+}
+
 /// An `io::Error` with what was tried on what.
 pub fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> BuildError + use<'a> {
     move |cause| BuildError::Io { what, path: path.to_owned(), cause }

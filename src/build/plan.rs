@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use super::error::BuildError;
 use super::manifest::{ConfigurationRecord, FORMAT, FileRecord, Inputs, Manifest};
 use super::toolchain::Tools;
-use crate::event::{Event, Events};
+use crate::event::Events;
 use crate::source::{self, Fetched, patch};
-use crate::spec::{ConfigurationBase, Definitions, Kernel, Source};
+use crate::spec::{ConfigurationBase, Definitions, Kernel};
 use crate::store::Store;
 
 /// What has to be done for a kernel.
@@ -76,8 +76,6 @@ impl Plan {
             None => {
                 // Missing programs are told before a long download.
                 let tools = Tools::look(&kernel.toolchain).await?;
-                let step = format!("fetching {}", shown_source(&kernel.source));
-                events.send(Event::BuildStep { kernel: kernel.name.clone(), step });
                 (source::fetch(store, &kernel.source, events).await?, tools)
             }
         };
@@ -178,16 +176,6 @@ fn touches_kconfig(patches: &[PathBuf]) -> Result<bool, BuildError> {
         }
     }
     Ok(false)
-}
-
-fn shown_source(source: &Source) -> String {
-    match source {
-        Source::Debian { package, version: None } => package.clone(),
-        Source::Debian { package, version: Some(version) } => format!("{package} {version}"),
-        Source::Tarball { location: crate::spec::Location::Path(path), .. } | Source::Directory { path } => path.display().to_string(),
-        Source::Tarball { location: crate::spec::Location::Url(url), .. } => url.clone(),
-        Source::Git { repository, revision } => format!("{revision} of {repository}"),
-    }
 }
 
 impl Records {

@@ -65,19 +65,19 @@ pub struct Description {
 /// When programs are missing, a file can't be read, the content doesn't fit, or user-mode Linux fails.
 pub async fn make(store: &Store, image: &Image, events: &Events) -> Result<Disks, ImageError> {
     let start = Instant::now();
-    events.send(Event::Image { image: image.name.clone(), seconds: None, cached: false });
-    let (disks, cached) = find_or_make(store, image).await?;
+    let (disks, cached) = find_or_make(store, image, events).await?;
     events.send(Event::Image { image: image.name.clone(), seconds: Some(start.elapsed().as_secs_f64()), cached });
     Ok(disks)
 }
 
-async fn find_or_make(store: &Store, image: &Image) -> Result<(Disks, bool), ImageError> {
+async fn find_or_make(store: &Store, image: &Image, events: &Events) -> Result<(Disks, bool), ImageError> {
     let wanted = image.clone();
     let recipe = Arc::new(spawn_blocking(move || Recipe::new(&wanted)).await??);
     let in_use = Arc::new(store.in_use(Kept::Images, &recipe.key)?);
     if let Some(folder) = store.find(Kept::Images, &recipe.key) {
         return Ok((open(&folder, &in_use)?, true));
     }
+    events.send(Event::Image { image: image.name.clone(), seconds: None, cached: false });
     let _turn = store.turn(&recipe.key).await?;
     // Somebody else may have made it while we waited.
     if let Some(folder) = store.find(Kept::Images, &recipe.key) {

@@ -55,6 +55,8 @@ pub struct Report {
     pub complete: bool,
     /// The command that repeats the run.
     pub command: String,
+    /// The folder of definitions that it read.
+    pub definitions: PathBuf,
     /// The host, as far as it bears on the result.
     pub host: Host,
     /// The guest's size.

@@ -42,7 +42,8 @@ pub fn load_trial(run: &Path, trial: &TrialId) -> io::Result<Evidence> {
     let named = |name: &str, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.join(name).display()));
     let text = fs::read(folder.join(EVIDENCE)).map_err(|error| named(EVIDENCE, error))?;
     let mut evidence: Evidence = serde_json::from_slice(&text).map_err(|error| named(EVIDENCE, error.into()))?;
-    let console = fs::read_to_string(folder.join(CONSOLE)).map_err(|error| named(CONSOLE, error))?;
+    let console = fs::read(folder.join(CONSOLE)).map_err(|error| named(CONSOLE, error))?;
+    let console = String::from_utf8_lossy(&console);
     for (index, line) in console.lines().enumerate() {
         let problem = || io::Error::new(io::ErrorKind::InvalidData, format!("line {}: not `SECONDS | text`", index + 1));
         evidence.console.push(read(line).ok_or_else(|| named(CONSOLE, problem()))?);

@@ -114,6 +114,9 @@ pub enum VmError {
     /// There is no QEMU.
     #[error("qemu-system-x86_64 is not installed: run `apt-get install qemu-system-x86`")]
     NoQemu,
+    /// The environment names a QEMU that isn't there.
+    #[error("HANGPROOF_QEMU names {}, which is no file: correct or unset it", .0.display())]
+    NoSuchQemu(PathBuf),
     /// The trial's folder has too long a path for a unix socket.
     #[error("the path {} is too long for a unix socket (107 bytes at most): set HANGPROOF_SCRATCH to a shorter folder", .0.display())]
     LongPath(PathBuf),

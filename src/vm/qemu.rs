@@ -67,7 +67,7 @@ pub fn hardened(program: impl AsRef<OsStr>) -> Command {
 /// When there is none.
 pub fn find_qemu() -> Result<PathBuf, VmError> {
     if let Some(path) = std::env::var_os("HANGPROOF_QEMU") {
-        return if Path::new(&path).is_file() { Ok(path.into()) } else { Err(VmError::NoQemu) };
+        return if Path::new(&path).is_file() { Ok(path.into()) } else { Err(VmError::NoSuchQemu(path.into())) };
     }
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates = std::env::split_paths(&folders).map(|folder| folder.join("qemu-system-x86_64"));
