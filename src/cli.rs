@@ -451,14 +451,18 @@ fn rescored(folder: &std::path::Path) -> Result<Exit> {
     let file = folder.join(report::FILE);
     let saved = Report::load(folder)
         .map_err(|error| Usage(format!("{}: {error}: name a run's folder, with all that the run wrote", file.display())))?;
-    let again =
-        rescore(folder, &saved).map_err(|error| Usage(format!("{error:#}: without all of a trial's evidence it can't be judged again")))?;
+    let again = rescore(folder, &saved);
     show(&report::scoreboard(&again.report, width(), colour()));
     for change in &again.changes {
         show(change);
     }
     if again.changes.is_empty() {
         show(&format!("{} trials judged again: every observation as saved", again.trials));
+    }
+    if !again.damaged.is_empty() {
+        let (count, list) = (again.damaged.len(), again.damaged.join("\n  "));
+        let what = format!("{count} of {} trials can't be judged again and count as invalid here:\n  {list}", again.trials);
+        return Err(Usage(format!("{what}\nbring back the run's folder as it was written")).into());
     }
     Ok(again.report.exit())
 }

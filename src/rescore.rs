@@ -1,14 +1,13 @@
 //! Judges a run's saved evidence again, without a VM.
 //!
-//! It reads what the trials saved and applies today's oracle; the saved report is not changed. What comes out otherwise is listed.
+//! It reads what the trials saved and applies today's oracle; the saved report is not changed. What comes out otherwise is listed. A trial whose evidence
+//! can't be read proves nothing: it counts as invalid, and the others are judged all the same.
 //!
 //! Read [`rescore`].
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-
-use crate::oracle::observe;
+use crate::oracle::{Fault, Observation, observe};
 use crate::report::{KernelReport, Report, TrialReport, load_trial};
 
 /// A run, judged again.
@@ -20,21 +19,26 @@ pub struct Rescored {
     pub trials: usize,
     /// One line for each observation and verdict that is another than the saved one.
     pub changes: Vec<String>,
+    /// One line for each trial whose evidence is missing or can't be read.
+    pub damaged: Vec<String>,
 }
 
 /// Judges all trials of the run in `folder` again.
-///
-/// # Errors
-/// When a trial's evidence is missing or can't be read.
-pub fn rescore(folder: &Path, saved: &Report) -> Result<Rescored> {
-    let mut changes = Vec::new();
+#[must_use]
+pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
+    let (mut changes, mut damaged) = (Vec::new(), Vec::new());
     let mut trials = 0;
     let mut kernels = Vec::new();
     for kernel in &saved.kernels {
         let mut results = Vec::new();
         for result in &kernel.results {
-            let evidence = load_trial(folder, &result.trial).with_context(|| format!("reading the evidence of {}", result.trial))?;
-            let observation = observe(&evidence);
+            let observation = match load_trial(folder, &result.trial) {
+                Ok(evidence) => observe(&evidence),
+                Err(error) => {
+                    damaged.push(format!("{}: {error}", result.trial));
+                    Observation::Invalid { fault: Fault::Host, reason: "its evidence can't be read any more".to_owned() }
+                }
+            };
             trials += 1;
             if observation != result.observation {
                 let (before, after) = (&result.observation, &observation);
@@ -51,5 +55,5 @@ pub fn rescore(folder: &Path, saved: &Report) -> Result<Rescored> {
         }
         kernels.push(now);
     }
-    Ok(Rescored { report: Report { kernels, ..saved.clone() }, trials, changes })
+    Rescored { report: Report { kernels, ..saved.clone() }, trials, changes, damaged }
 }

@@ -181,6 +181,14 @@ fn the_four_kernels_score_as_the_bug_says() {
     let changed = lab.run(&["rescore", "out"]);
     exits(&changed, 3);
     assert!(said(&changed).contains("debian-6.1: the verdict was pass, is inconclusive"), "{}", said(&changed));
+
+    // One whose evidence is damaged is named; the others are judged all the same.
+    fs::write(&evidence, &text[..text.len() / 2]).unwrap();
+    let damaged = lab.run(&["rescore", "out"]);
+    exits(&damaged, 2);
+    let words = said(&damaged);
+    assert!(words.contains("1 of 4 trials can't be judged again") && words.contains("debian-6.1.1/evidence.json"), "{words}");
+    assert!(words.contains("the journal thread") && words.contains("debian-6.1: the verdict was pass, is inconclusive"), "{words}");
 }
 
 #[test]
