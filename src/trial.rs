@@ -189,6 +189,8 @@ struct Watch<'a> {
     looks: u64,
     answered: u64,
     host_key: Option<String>,
+    /// The reproducer has ended: the oracle waits for a write after it.
+    probe: bool,
     phase: &'static str,
     rate: VecDeque<(At, u64)>,
     reported: At,
@@ -221,6 +223,7 @@ impl<'a> Watch<'a> {
             looks: 0,
             answered: 0,
             host_key: None,
+            probe: false,
             phase: "",
             rate: VecDeque::new(),
             reported: At::default(),
@@ -237,6 +240,9 @@ impl<'a> Watch<'a> {
             if let Some(host_key) = self.host_key.take() {
                 self.enter("logging in");
                 vm.run(command(&host_key));
+            }
+            if std::mem::take(&mut self.probe) {
+                vm.request(Request::Probe);
             }
             if *self.stop.borrow() {
                 self.evidence.end.get_or_insert((now, VmEnd::Interrupted));
@@ -341,6 +347,7 @@ impl<'a> Watch<'a> {
             },
             Signal::ReproducerEnded(end) => {
                 evidence.reproducer = Some((at, end));
+                self.probe = true;
                 self.enter("finishing");
             }
             Signal::Trouble(trouble) => evidence.trouble.push((at, trouble)),

@@ -94,7 +94,7 @@ impl Agent {
         self.outbox.start(port)?;
         beat::start(Arc::clone(&self.clocks), self.outbox.clone())?;
         kmsg::start(Arc::clone(&self.clocks))?;
-        requests::start(listening, self.outbox.clone(), Arc::clone(&self.hierarchy))
+        requests::start(listening, self.outbox.clone(), Arc::clone(&self.clocks), Arc::clone(&self.hierarchy))
     }
 
     fn bring_up(&self, assignment: &Assignment) -> Result<(Report, Child), Failure> {

@@ -256,6 +256,8 @@ pub enum Request {
         /// Number that comes back with the answer.
         id: u64,
     },
+    /// Probe the filesystem now instead of at the probe's next turn, and beat when it came back; not answered.
+    Probe,
     /// Trigger one sysrq key so that its output is on the serial console; not answered.
     Sysrq {
         /// The key.

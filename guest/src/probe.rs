@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::sleep;
+use std::thread::park_timeout;
 use std::time::Duration;
 
 use crate::beat::Clocks;
@@ -29,21 +29,21 @@ pub fn start(device: &str, clocks: &Arc<Clocks>) -> Result<(), Fault> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fault::io("open", &path))?;
     let probing = Arc::clone(clocks);
     spawn_ordinary("probe", move || {
+        probing.i_probe();
         for number in 0_u64.. {
             probing.probe_begins();
             probing.probe_ends(probe(&file, number).is_ok());
-            sleep(PAUSE);
+            park_timeout(PAUSE);
         }
     })?;
     let counting = Arc::clone(clocks);
     let info = format!("/proc/fs/jbd2/{}-8/info", device.trim_start_matches("/dev/"));
     // Its own thread: the file is procfs and takes a spin lock only (fs/jbd2/journal.c), but opening it allocates memory, which may wait.
     spawn_ordinary("journal", move || {
+        counting.i_read_the_journal();
         loop {
-            if let Some(commits) = fs::read_to_string(&info).ok().and_then(|text| commits(&text)) {
-                counting.commits(commits);
-            }
-            sleep(PAUSE);
+            counting.commits(fs::read_to_string(&info).ok().and_then(|text| commits(&text)));
+            park_timeout(PAUSE);
         }
     })
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use hangproof_wire::{Report, Request};
 
+use crate::beat::Clocks;
 use crate::cgroup::{self, Hierarchy};
 use crate::clock::uptime_ms;
 use crate::fault::Fault;
@@ -19,13 +20,17 @@ use crate::threads::spawn;
 const UNDER_WAY: usize = 8;
 
 /// Starts the thread that listens to the host. Counters are refused until `hierarchy` is known.
-pub fn start(port: File, outbox: Outbox, hierarchy: Arc<OnceLock<Hierarchy>>) -> Result<(), Fault> {
+pub fn start(port: File, outbox: Outbox, clocks: Arc<Clocks>, hierarchy: Arc<OnceLock<Hierarchy>>) -> Result<(), Fault> {
     let under_way = Arc::new(AtomicUsize::new(0));
     spawn("requests", move || {
         port::read_lines(port, |line| {
             // The host speaks through Refused only of what has a number; other rubbish is the host's own mistake and is skipped.
             let Ok(request) = serde_json::from_slice::<Request>(line) else { return };
-            accept(request, &outbox, &hierarchy, &under_way);
+            match request {
+                // It wakes a thread and waits for nobody.
+                Request::Probe => clocks.ask(),
+                other => accept(other, &outbox, &hierarchy, &under_way),
+            }
         })
     })
 }
@@ -52,11 +57,11 @@ fn accept(request: Request, outbox: &Outbox, hierarchy: &Arc<OnceLock<Hierarchy>
     }
 }
 
-/// The request's number; a sysrq key has none and counts as 0.
+/// The request's number; one that isn't answered has none and counts as 0.
 fn id(request: &Request) -> u64 {
     match request {
         Request::Look { id } | Request::Counters { id } => *id,
-        Request::Sysrq { .. } => 0,
+        Request::Probe | Request::Sysrq { .. } => 0,
     }
 }
 
@@ -68,6 +73,7 @@ fn answer(request: &Request, hierarchy: Option<Hierarchy>) -> Result<Option<Repo
             let cgroups = cgroup::counters(hierarchy).map_err(|fault| fault.to_string())?;
             Ok(Some(Report::Counters { id: *id, cgroups, uptime_ms: uptime_ms() }))
         }
+        Request::Probe => Ok(None),
         Request::Sysrq { key } => look::press(*key).map(|()| None).map_err(|fault| fault.to_string()),
     }
 }
