@@ -211,4 +211,44 @@ mod tests {
         check(&format!(r#"{{"event": "STOP", {time}}}"#), Some(QmpFact::Stop));
         check(&format!(r#"{{"event": "FROM_THE_FUTURE", "data": {{}}, {time}}}"#), None);
     }
+
+    /// A machine without CPUs, which answers QMP all the same.
+    async fn qemu(folder: &std::path::Path) -> (tokio::process::Child, UnixStream, UnixStream) {
+        let paths = ["a", "b"].map(|name| folder.join(name));
+        let listeners = paths.clone().map(|path| tokio::net::UnixListener::bind(path).unwrap());
+        let mut command = tokio::process::Command::new(super::super::find_qemu().unwrap());
+        command.args(["-machine", "none", "-nodefaults", "-nographic", "-S"]).kill_on_drop(true);
+        for path in &paths {
+            command.arg("-qmp").arg(format!("unix:{},server=off", path.display()));
+        }
+        let child = command.stdin(std::process::Stdio::null()).spawn().unwrap();
+        let [first, spare] = &listeners;
+        (child, first.accept().await.unwrap().0, spare.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_session_that_missed_a_deadline_is_replaced_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (child, first, spare) = qemu(folder.path()).await;
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+        let (signals, _stream) = Signals::channel(super::super::Clock::start());
+        let (mut monitor, _ended) = Monitor::new(first, spare, signals);
+        let (long, short) = (Duration::from_secs(30), Duration::from_millis(300));
+        assert_eq!(monitor.status(long).await.unwrap(), "prelaunch");
+
+        signal(rustix::process::Signal::STOP);
+        assert!(matches!(monitor.status(short).await, Err(VmError::Silent { command: "query-status", .. })));
+        signal(rustix::process::Signal::CONT);
+        // The late reply to the first session meets nobody; the spare one is negotiated anew.
+        assert_eq!(monitor.status(long).await.unwrap(), "prelaunch");
+        assert_eq!(monitor.status(long).await.unwrap(), "prelaunch");
+
+        signal(rustix::process::Signal::STOP);
+        assert!(matches!(monitor.status(short).await, Err(VmError::Silent { .. })));
+        signal(rustix::process::Signal::CONT);
+        let begin = std::time::Instant::now();
+        assert!(matches!(monitor.status(long).await, Err(VmError::Silent { .. })), "there is no third session");
+        assert!(begin.elapsed() < long);
+    }
 }
