@@ -6,6 +6,7 @@
 //!
 //! Read [`fetch`] first.
 
+mod ahead;
 mod archive;
 mod debian;
 mod digest;
@@ -243,5 +244,5 @@ fn keep(store: &Store, scratch: &Scratch, remembered: Remembered) -> Result<Fetc
 fn unpack_tree(archive: impl io::Read, scratch: &Scratch, stop: &stop::Stop) -> Result<(), ArchiveError> {
     let tree = scratch.path().join(TREE);
     std::fs::create_dir(&tree).map_err(|cause| ArchiveError::Write { path: tree.clone(), cause })?;
-    unpack(decompressed(archive)?, &tree, Limits::default(), stop)
+    ahead::ahead(decompressed(archive)?, |bytes| unpack(bytes, &tree, Limits::default(), stop))
 }
