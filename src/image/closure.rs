@@ -6,12 +6,12 @@
 //! Read [`of`] first.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use object::Endianness;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::{Endianness, ReadCache, ReadRef};
 
 use super::{ImageError, failed};
 
@@ -33,8 +33,9 @@ pub fn of(program: &Path) -> Result<Closure, ImageError> {
     let mut closure = Closure::new();
     let mut waiting = VecDeque::from([(program.to_owned(), real(program)?)]);
     while let Some((guest, host)) = waiting.pop_front() {
-        let bytes = fs::read(&host).map_err(failed("read", &host))?;
-        let needs = Needs::read(&bytes).map_err(|cause| ImageError::Elf { path: host.clone(), cause })?;
+        let file = File::open(&host).map_err(failed("read", &host))?;
+        // A library may have tens of megabytes, of which a few pages tell what it needs.
+        let needs = Needs::read(&ReadCache::new(file)).map_err(|cause| ImageError::Elf { path: host.clone(), cause })?;
         closure.insert(guest, host.clone());
         if let Some(interpreter) = needs.interpreter.filter(|interpreter| !closure.contains_key(interpreter)) {
             waiting.push_back((interpreter.clone(), real(&interpreter)?));
@@ -61,8 +62,8 @@ struct Needs {
 }
 
 impl Needs {
-    fn read(bytes: &[u8]) -> object::Result<Self> {
-        if !bytes.starts_with(&object::elf::ELFMAG) {
+    fn read<'a>(bytes: impl ReadRef<'a>) -> object::Result<Self> {
+        if bytes.read_bytes_at(0, 4) != Ok(&object::elf::ELFMAG) {
             return Ok(Self::default());
         }
         let header = FileHeader64::<Endianness>::parse(bytes)?;
@@ -73,7 +74,7 @@ impl Needs {
                 needs.interpreter = Some(PathBuf::from(text(path)));
             }
         }
-        let table = ElfFile64::<Endianness>::parse(bytes)?.elf_dynamic_table()?;
+        let table = ElfFile64::<Endianness, _>::parse(bytes)?.elf_dynamic_table()?;
         for entry in &table {
             if entry.tag == DT_NEEDED {
                 needs.libraries.push(text(table.string(entry)?));
