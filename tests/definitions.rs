@@ -252,6 +252,18 @@ fn every_kind_of_source_and_configuration_loads() {
 }
 
 #[test]
+fn a_pipeline_may_use_the_reproducer_of_another() {
+    let folder = copy(GOOD);
+    let text = fs::read_to_string(folder.path().join(WRITERS)).unwrap();
+    fs::create_dir(folder.path().join("pipelines/others")).unwrap();
+    let text = text.replace("name: writers", "name: others").replace("c: writers.c", "c: ../writers/writers.c");
+    fs::write(folder.path().join("pipelines/others/pipeline.yaml"), text).unwrap();
+    let definitions = load(folder.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let source = hangproof::spec::Program::C(definitions.root.join("pipelines/writers/writers.c"));
+    assert_eq!(definitions.pipelines[&name("others")].reproducer.program, source);
+}
+
+#[test]
 fn an_editor_of_another_system_does_no_harm() {
     let folder = copy(GOOD);
     for file in [BASE, VARIANT, DISK, WRITERS] {
