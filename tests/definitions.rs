@@ -264,6 +264,27 @@ fn a_pipeline_may_use_the_reproducer_of_another() {
 }
 
 #[test]
+fn expectations_are_given_for_each_mitigation() {
+    let folder = copy(GOOD);
+    let mitigations = "mitigations: [none, {name: earlyoom, program: /usr/bin/earlyoom, arguments: [-m, \"5\"]}]\nimage: disk";
+    edit(folder.path(), WRITERS, "image: disk", mitigations);
+    edit(folder.path(), WRITERS, "expect: hang", "expect: {none: hang, earlyoom: pass}");
+    let definitions = load(folder.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let pipeline = &definitions.pipelines[&name("writers")];
+    let cells = hangproof::plan::cells(&pipeline.kernels, &pipeline.mitigations);
+    let shown: Vec<String> = cells.iter().map(|cell| format!("{} {:?} {:?}", cell.kernel, cell.mitigation, cell.expected)).collect();
+    let wanted = [
+        "base Some(Name(\"none\")) Some(Pass)",
+        "base Some(Name(\"earlyoom\")) None",
+        "variant Some(Name(\"none\")) Some(Hang)",
+        "variant Some(Name(\"earlyoom\")) Some(Pass)",
+    ];
+    assert_eq!(shown, wanted);
+    assert_eq!(pipeline.mitigations[1].arguments, ["-m", "5"]);
+    assert!(list(&definitions, None).contains("variant + earlyoom: pass"));
+}
+
+#[test]
 fn an_editor_of_another_system_does_no_harm() {
     let folder = copy(GOOD);
     for file in [BASE, VARIANT, DISK, WRITERS] {
