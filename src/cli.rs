@@ -16,12 +16,13 @@ use crate::build::BuildError;
 use crate::build::gc::{self, Policy};
 use crate::event::Events;
 use crate::exit::Exit;
+use crate::plan::{Cell, cells};
 use crate::progress::Progress;
 use crate::report::{self, Report};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Run};
-use crate::spec::{Definitions, Expected, Name, Pipeline, Problems, Source, load};
+use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, load};
 use crate::store::Store;
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
@@ -110,6 +111,9 @@ struct RunArguments {
     /// Run only these kernels; others than the pipeline's are allowed and have no expectation
     #[arg(long, short, value_name = "K")]
     kernel: Vec<Name>,
+    /// Run only with these of the pipeline's mitigations; `none` is the kernel alone
+    #[arg(long, short, value_name = "M")]
+    mitigation: Vec<Name>,
     /// Trials per kernel [default: the pipeline's]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeats: Option<u32>,
@@ -356,7 +360,7 @@ async fn make_image(store: &Store, definitions: &Definitions, name: &Name, event
 struct Prepared {
     definitions: Definitions,
     pipeline: Pipeline,
-    kernels: Vec<(Name, Option<Expected>)>,
+    cells: Vec<Cell>,
     repeats: u32,
     jobs: Option<usize>,
     out: PathBuf,
@@ -386,20 +390,34 @@ fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepar
         }
         kernels
     };
+    let cells = cells(&kernels, &mitigations_of(&pipeline, &arguments.mitigation)?);
     let out = arguments.out.clone().unwrap_or_else(|| {
         let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
         PathBuf::from("runs").join(format!("{name}-{time}-{}", std::process::id()))
     });
     let repeats = arguments.repeats.unwrap_or(pipeline.repeats);
-    Ok(Prepared { definitions, pipeline, kernels, repeats, jobs: arguments.jobs.map(usize::from), out })
+    Ok(Prepared { definitions, pipeline, cells, repeats, jobs: arguments.jobs.map(usize::from), out })
+}
+
+/// The pipeline's mitigations, or those of them that are `wanted`.
+fn mitigations_of(pipeline: &Pipeline, wanted: &[Name]) -> Result<Vec<Mitigation>> {
+    let all = &pipeline.mitigations;
+    let known = || match all.as_slice() {
+        [] => "leave out --mitigation".to_owned(),
+        all => format!("use one of {}", all.iter().map(|mitigation| mitigation.name.as_str()).collect::<Vec<_>>().join(", ")),
+    };
+    if let Some(unknown) = wanted.iter().find(|name| all.iter().all(|mitigation| mitigation.name != **name)) {
+        return Err(anyhow!(Usage(format!("pipeline {} has no mitigation {unknown}: {}", pipeline.name, known()))));
+    }
+    Ok(all.iter().filter(|mitigation| wanted.is_empty() || wanted.contains(&mitigation.name)).cloned().collect())
 }
 
 async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: watch::Receiver<bool>) -> Result<(Exit, String)> {
-    let Prepared { definitions, pipeline, kernels, repeats, jobs, out } = prepared;
+    let Prepared { definitions, pipeline, cells, repeats, jobs, out } = prepared;
     let run = Run {
         definitions: &definitions,
         pipeline: &pipeline,
-        kernels,
+        cells,
         repeats,
         jobs,
         out: out.clone(),

@@ -57,6 +57,9 @@ pub struct Evidence {
     pub reproducer: Option<(At, ReproducerEnd)>,
     /// Last lines of the reproducer's output that are not counts (bounded).
     pub output: Vec<String>,
+    /// What is known of the mitigation, in a trial that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mitigation: Option<Beside>,
     /// Looks at the task list, in order.
     pub looks: Vec<(At, Look)>,
     /// Memory cgroups' counters at the end.
@@ -152,6 +155,18 @@ pub enum ReproducerEnd {
     Lost(String),
 }
 
+/// What is known of the program that ran beside the reproducer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Beside {
+    /// When it was started.
+    pub started: At,
+    /// Last lines of its output (bounded).
+    pub output: Vec<String>,
+    /// How it ended, if it did before the trial.
+    pub end: Option<(At, ReproducerEnd)>,
+}
+
 /// One line of the serial console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleLine {
@@ -241,6 +256,7 @@ impl Evidence {
             counts: Vec::new(),
             reproducer: None,
             output: Vec::new(),
+            mitigation: None,
             looks: Vec::new(),
             counters: Vec::new(),
             console: Vec::new(),

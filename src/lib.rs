@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod exit;
 pub mod guest;
 pub mod image;
+pub mod mitigation;
 pub mod oracle;
 pub mod plan;
 pub mod progress;

@@ -49,9 +49,10 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
             results.push(TrialReport { observation, ..result.clone() });
         }
         let build = kernel.build.clone().ok_or_else(|| kernel.build_error.clone().unwrap_or_default());
-        let now = KernelReport::new(kernel.name.clone(), kernel.expected, results, build);
+        let now = KernelReport::new(kernel.cell(), results, build);
         if now.verdict != kernel.verdict {
-            changes.push(format!("{}: the verdict was {}, is {}", kernel.name, kernel.verdict, now.verdict));
+            let with = kernel.mitigation.as_ref().map_or_else(String::new, |mitigation| format!(" with {mitigation}"));
+            changes.push(format!("{}{with}: the verdict was {}, is {}", kernel.name, kernel.verdict, now.verdict));
         }
         kernels.push(now);
     }

@@ -5,7 +5,7 @@
 //!
 //! Read [`Run`] first.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,11 +18,12 @@ use crate::build::{self, Built};
 use crate::event::{Event, Events};
 use crate::evidence::{At, Evidence, Trouble, VmEnd};
 use crate::image::{self, Disks, initramfs};
+use crate::mitigation::{self, Beside};
 use crate::oracle::{self, Observation};
-use crate::plan::{TrialId, interleave};
+use crate::plan::{Cell, TrialId, interleave};
 use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, save_trial, trial_folder};
 use crate::reproducer::{self, Ready};
-use crate::spec::{Definitions, Expected, Name, Pipeline};
+use crate::spec::{Definitions, Name, Pipeline};
 use crate::store::Store;
 use crate::trial::{Trial, stopped};
 use crate::vm::probe::Probed;
@@ -34,9 +35,9 @@ pub struct Run<'a> {
     pub definitions: &'a Definitions,
     /// The pipeline, one of the definitions.
     pub pipeline: &'a Pipeline,
-    /// The kernels to run, with what is expected of each.
-    pub kernels: Vec<(Name, Option<Expected>)>,
-    /// Trials per kernel.
+    /// What to run: the scoreboard's lines.
+    pub cells: Vec<Cell>,
+    /// Trials per cell.
     pub repeats: u32,
     /// VMs at once; chosen by the host's CPUs and memory if not given.
     pub jobs: Option<usize>,
@@ -58,6 +59,7 @@ struct Shared {
     disks: Disks,
     initramfs: PathBuf,
     ready: Ready,
+    mitigations: BTreeMap<Name, Beside>,
     probed: Probed,
     jobs: usize,
 }
@@ -89,7 +91,7 @@ impl Run<'_> {
         };
         let mut report = self.empty_report(started, &shared);
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
-        for (index, (name, expected)) in self.kernels.iter().enumerate() {
+        for name in self.kernels() {
             let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
             let jobs = cpus();
             let result = tokio::select! {
@@ -104,11 +106,13 @@ impl Run<'_> {
                 }
                 Err(error) => Err(error.to_string()),
             };
-            report.kernels[index] = KernelReport::new(name.clone(), *expected, Vec::new(), manifest);
+            for cell in report.kernels.iter_mut().filter(|cell| cell.name == *name) {
+                *cell = KernelReport::new(cell.cell(), Vec::new(), manifest.clone());
+            }
             self.save(&mut report)?;
         }
-        let names: Vec<Name> = self.kernels.iter().map(|(name, _)| name.clone()).filter(|name| built.contains_key(name)).collect();
-        self.trials(&mut report, &built, &shared, interleave(&names, self.repeats).into()).await?;
+        let cells: Vec<Cell> = self.cells.iter().filter(|cell| built.contains_key(&cell.kernel)).cloned().collect();
+        self.trials(&mut report, &built, &shared, interleave(&cells, self.repeats).into()).await?;
         if *self.stop.borrow() {
             return self.interrupted(report);
         }
@@ -116,6 +120,12 @@ impl Run<'_> {
         self.save(&mut report)?;
         self.events.send(Event::Wrote { what: "report".to_owned(), path: self.out.join(crate::report::FILE) });
         Ok(Ended { report, interrupted: false })
+    }
+
+    /// The kernels of the cells, each once, in the cells' order.
+    fn kernels(&self) -> impl Iterator<Item = &Name> {
+        let mut seen = BTreeSet::new();
+        self.cells.iter().map(|cell| &cell.kernel).filter(move |kernel| seen.insert(*kernel))
     }
 
     fn interrupted(&self, mut report: Report) -> Result<Ended> {
@@ -129,12 +139,15 @@ impl Run<'_> {
         let accelerator = probed.accelerator.name().to_owned();
         self.events.send(Event::Accelerator { accelerator, reason: probed.reason.clone() });
         let ready = reproducer::prepare(self.pipeline, folder).await?;
+        let wanted = |name: &Name| self.cells.iter().any(|cell| cell.mitigation.as_ref() == Some(name));
+        let mitigations = self.pipeline.mitigations.iter().filter(|mitigation| wanted(&mitigation.name));
+        let mitigations = mitigation::prepare(mitigations, &ready.payload)?;
         let image = self.definitions.images.get(&self.pipeline.image).with_context(|| format!("image {}", self.pipeline.image))?;
         let disks = image::make(self.store, image, self.events).await.with_context(|| format!("making the image {}", image.name))?;
         let store = self.store.clone();
         let initramfs = tokio::task::spawn_blocking(move || initramfs::base(&store)).await??;
         let jobs = self.jobs.unwrap_or_else(|| fitting_jobs(self.pipeline.machine.cpus, self.pipeline.machine.memory.0));
-        Ok(Shared { disks, initramfs, ready, probed, jobs })
+        Ok(Shared { disks, initramfs, ready, mitigations, probed, jobs })
     }
 
     /// Runs the trials, some at once, and keeps the report up to date.
@@ -187,7 +200,7 @@ impl Run<'_> {
             }
             self.finished(&id, &observation, took);
             let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && id.attempt < ATTEMPTS;
-            let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.name == id.kernel) else { continue };
+            let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.holds(&id)) else { continue };
             let mut results = std::mem::take(&mut kernel.results);
             results.push(TrialReport {
                 evidence: trial_folder(&id).join("evidence.json"),
@@ -197,7 +210,7 @@ impl Run<'_> {
                 repeated: again && !*self.stop.borrow(),
             });
             let build = kernel.build.take().ok_or_else(|| kernel.build_error.take().unwrap_or_default());
-            *kernel = KernelReport::new(id.kernel.clone(), kernel.expected, results, build);
+            *kernel = KernelReport::new(kernel.cell(), results, build);
             if again {
                 queue.push_front(id.retried());
             }
@@ -216,12 +229,13 @@ impl Run<'_> {
 
     fn trial(&self, id: TrialId, built: &Built, shared: &Shared) -> Trial {
         let kernel = self.definitions.kernels.get(&id.kernel);
+        let beside = id.mitigation.as_ref().and_then(|name| shared.mitigations.get(name));
         let arguments = kernel.map_or(&[][..], |kernel| &kernel.boot_arguments);
         Trial {
             kernel: built.image.clone(),
             boot_arguments: arguments.iter().chain(&self.pipeline.boot_arguments).cloned().collect(),
             initramfs: shared.initramfs.clone(),
-            payload: shared.ready.payload.clone(),
+            payload: beside.map_or(&shared.ready.payload, |beside| &beside.payload).clone(),
             disks: shared.disks.members.clone(),
             root: shared.disks.root.clone(),
             machine: self.pipeline.machine,
@@ -229,6 +243,7 @@ impl Run<'_> {
             cgroup: self.pipeline.cgroup,
             ssh_port: None,
             words: shared.ready.words.clone(),
+            beside: beside.map(|beside| beside.words.clone()).unwrap_or_default(),
             limits: self.pipeline.limits,
             trigger: self.pipeline.trigger,
             id,
@@ -236,9 +251,7 @@ impl Run<'_> {
     }
 
     fn empty_report(&self, started: jiff::Timestamp, shared: &Shared) -> Report {
-        let kernel = |(name, expected): &(Name, Option<Expected>)| {
-            KernelReport::new(name.clone(), *expected, Vec::new(), Err("the run ended before it was built".to_owned()))
-        };
+        let kernel = |cell: &Cell| KernelReport::new(cell.clone(), Vec::new(), Err("the run ended before it was built".to_owned()));
         Report {
             schema: SCHEMA,
             hangproof: env!("CARGO_PKG_VERSION").to_owned(),
@@ -260,8 +273,9 @@ impl Run<'_> {
             trigger: self.pipeline.trigger,
             reproducer: shared.ready.words.clone(),
             reproducer_sha256: shared.ready.sha256.clone(),
+            mitigations: shared.mitigations.iter().map(|(name, beside)| (name.clone(), beside.words.clone())).collect(),
             image: Some(shared.disks.description.clone()),
-            kernels: self.kernels.iter().map(kernel).collect(),
+            kernels: self.cells.iter().map(kernel).collect(),
         }
     }
 

@@ -64,7 +64,7 @@ pub async fn open(
     let disks = image::make(store, image, events).await?;
     let built = build::build(store, definitions, kernel, events, cpus()).await?;
     let trial = Trial {
-        id: TrialId { kernel: kernel.name.clone(), repeat: 1, attempt: 1 },
+        id: TrialId { kernel: kernel.name.clone(), mitigation: None, repeat: 1, attempt: 1 },
         kernel: built.image.clone(),
         boot_arguments: kernel.boot_arguments.clone(),
         initramfs: initramfs::base(store)?,
@@ -76,6 +76,7 @@ pub async fn open(
         cgroup: CgroupChoice::Auto,
         ssh_port: wanted.ssh_port,
         words: wanted.words.clone(),
+        beside: Vec::new(),
         limits: Limits { duration: COMMAND, boot: BOOT, stall: BOOT, silence: BOOT },
         trigger: Trigger { oom_kills: 0, commits: 0 },
     };

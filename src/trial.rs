@@ -14,8 +14,8 @@ use hangproof_wire::{Assignment, CgroupVersion, Report, Request, Root};
 use tokio::sync::watch as channel;
 
 use crate::event::{Event, Events};
-use crate::evidence::{At, Count, Evidence, Rules, Trouble, VmEnd};
-use crate::guest::{Command, Key};
+use crate::evidence::{At, Beside, Count, Evidence, Rules, Trouble, VmEnd};
+use crate::guest::{Command, Key, Role};
 use crate::image::{Payload, initramfs};
 use crate::oracle::{Asked, Digest, Judgement, Next, Observation, judge};
 use crate::plan::TrialId;
@@ -51,6 +51,8 @@ pub struct Trial {
     pub ssh_port: Option<u16>,
     /// The reproducer's program and arguments.
     pub words: Vec<String>,
+    /// The mitigation's program and arguments; empty if there is none.
+    pub beside: Vec<String>,
     /// Unscaled limits.
     pub limits: Limits,
     /// What proves that the trigger fired.
@@ -76,7 +78,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Refused requests that are kept: the first ones.
 const TROUBLE_LIMIT: usize = 100;
 
-/// Lines of the reproducer's output that are kept: the last ones.
+/// Lines of the reproducer's and of the mitigation's output that are kept: the last ones.
 const OUTPUT_LINES: usize = 200;
 
 /// Signals that come within this time of each other are judged together.
@@ -102,7 +104,7 @@ impl Trial {
         match self.start().await {
             Ok((mut vm, key, _scratch)) => {
                 let mut watching = Watch::new(&mut evidence, events, stop);
-                watching.run(&mut vm, |host_key| self.command(&key, host_key)).await;
+                watching.run(&mut vm, |host_key| self.commands(&key, host_key)).await;
                 vm.stop().await;
             }
             Err(trouble) => {
@@ -164,11 +166,21 @@ impl Trial {
         }
     }
 
+    /// What is run in the guest, each when the one before has started: the mitigation is there before there is anything to mitigate.
+    fn commands(&self, key: &Key, host_key: &str) -> VecDeque<Command> {
+        let reproducer = self.command(key, host_key);
+        let folder = "/".to_owned();
+        let mitigation =
+            Command { role: Role::Mitigation, words: self.beside.clone(), folder, environment: Vec::new(), ..reproducer.clone() };
+        if self.beside.is_empty() { VecDeque::from([reproducer]) } else { VecDeque::from([mitigation, reproducer]) }
+    }
+
     /// The reproducer's command line, for a guest with this host key.
     #[must_use]
     pub fn command(&self, key: &Key, host_key: &str) -> Command {
         let rules = self.rules();
         Command {
+            role: Role::Reproducer,
             words: self.words.clone(),
             folder: GUEST_FOLDER.to_owned(),
             environment: vec![("HANGPROOF_DURATION".to_owned(), self.limits.duration.as_secs().to_string())],
@@ -191,6 +203,9 @@ struct Watch<'a> {
     host_key: Option<String>,
     /// The reproducer has ended: the oracle waits for a write after it.
     probe: bool,
+    commands: VecDeque<Command>,
+    /// The next command is to be started.
+    next: bool,
     phase: &'static str,
     rate: VecDeque<(At, u64)>,
     reported: At,
@@ -203,6 +218,7 @@ pub async fn watch(vm: &mut Vm, evidence: &mut Evidence, events: &Events, stop: 
     // A replayed VM is told to run something too, and does nothing: so the command may be any.
     let Ok(key) = Key::new() else { return };
     let command = move |host_key: &str| Command {
+        role: Role::Reproducer,
         words: Vec::new(),
         folder: String::new(),
         environment: Vec::new(),
@@ -211,7 +227,7 @@ pub async fn watch(vm: &mut Vm, evidence: &mut Evidence, events: &Events, stop: 
         login: Duration::ZERO,
         run: Duration::ZERO,
     };
-    Watch::new(evidence, events, stop).run(vm, command).await;
+    Watch::new(evidence, events, stop).run(vm, |host_key| VecDeque::from([command(host_key)])).await;
 }
 
 impl<'a> Watch<'a> {
@@ -224,6 +240,8 @@ impl<'a> Watch<'a> {
             answered: 0,
             host_key: None,
             probe: false,
+            commands: VecDeque::new(),
+            next: false,
             phase: "",
             rate: VecDeque::new(),
             reported: At::default(),
@@ -232,14 +250,20 @@ impl<'a> Watch<'a> {
         }
     }
 
-    async fn run(&mut self, vm: &mut Vm, command: impl Fn(&str) -> Command) {
+    async fn run(&mut self, vm: &mut Vm, commands: impl Fn(&str) -> VecDeque<Command>) {
         self.enter("booting");
         loop {
             let now = vm.clock().now();
             self.report(now);
             if let Some(host_key) = self.host_key.take() {
                 self.enter("logging in");
-                vm.run(command(&host_key));
+                self.commands = commands(&host_key);
+                self.next = true;
+            }
+            if std::mem::take(&mut self.next)
+                && let Some(command) = self.commands.pop_front()
+            {
+                vm.run(command);
             }
             if std::mem::take(&mut self.probe) {
                 vm.request(Request::Probe);
@@ -338,13 +362,22 @@ impl<'a> Watch<'a> {
                     self.rate.push_back((at, count.operations));
                     thin(&mut evidence.counts, at, count, |count| *count);
                 }
-                None => {
-                    if evidence.output.len() == OUTPUT_LINES {
-                        evidence.output.remove(0);
-                    }
-                    evidence.output.push(line);
-                }
+                None => keep_last(&mut evidence.output, line),
             },
+            Signal::MitigationStarted => {
+                evidence.mitigation = Some(Beside { started: at, output: Vec::new(), end: None });
+                self.next = true;
+            }
+            Signal::MitigationOutput(line) => {
+                if let Some(beside) = &mut evidence.mitigation {
+                    keep_last(&mut beside.output, line);
+                }
+            }
+            Signal::MitigationEnded(end) => {
+                if let Some(beside) = &mut evidence.mitigation {
+                    beside.end = Some((at, end));
+                }
+            }
             Signal::ReproducerEnded(end) => {
                 evidence.reproducer = Some((at, end));
                 self.probe = true;
@@ -431,6 +464,13 @@ pub(crate) async fn stopped(stop: &mut channel::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+fn keep_last(output: &mut Vec<String>, line: String) {
+    if output.len() == OUTPUT_LINES {
+        output.remove(0);
+    }
+    output.push(line);
 }
 
 /// Appends an entry, dropping the one before it if it and its neighbours say the same: the first and the last of a run of equals are kept.

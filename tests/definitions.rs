@@ -252,6 +252,39 @@ fn every_kind_of_source_and_configuration_loads() {
 }
 
 #[test]
+fn a_pipeline_may_use_the_reproducer_of_another() {
+    let folder = copy(GOOD);
+    let text = fs::read_to_string(folder.path().join(WRITERS)).unwrap();
+    fs::create_dir(folder.path().join("pipelines/others")).unwrap();
+    let text = text.replace("name: writers", "name: others").replace("c: writers.c", "c: ../writers/writers.c");
+    fs::write(folder.path().join("pipelines/others/pipeline.yaml"), text).unwrap();
+    let definitions = load(folder.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let source = hangproof::spec::Program::C(definitions.root.join("pipelines/writers/writers.c"));
+    assert_eq!(definitions.pipelines[&name("others")].reproducer.program, source);
+}
+
+#[test]
+fn expectations_are_given_for_each_mitigation() {
+    let folder = copy(GOOD);
+    let mitigations = "mitigations: [none, {name: earlyoom, program: /usr/bin/earlyoom, arguments: [-m, \"5\"]}]\nimage: disk";
+    edit(folder.path(), WRITERS, "image: disk", mitigations);
+    edit(folder.path(), WRITERS, "expect: hang", "expect: {none: hang, earlyoom: pass}");
+    let definitions = load(folder.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let pipeline = &definitions.pipelines[&name("writers")];
+    let cells = hangproof::plan::cells(&pipeline.kernels, &pipeline.mitigations);
+    let shown: Vec<String> = cells.iter().map(|cell| format!("{} {:?} {:?}", cell.kernel, cell.mitigation, cell.expected)).collect();
+    let wanted = [
+        "base Some(Name(\"none\")) Some(Pass)",
+        "base Some(Name(\"earlyoom\")) None",
+        "variant Some(Name(\"none\")) Some(Hang)",
+        "variant Some(Name(\"earlyoom\")) Some(Pass)",
+    ];
+    assert_eq!(shown, wanted);
+    assert_eq!(pipeline.mitigations[1].arguments, ["-m", "5"]);
+    assert!(list(&definitions, None).contains("variant + earlyoom: pass"));
+}
+
+#[test]
 fn an_editor_of_another_system_does_no_harm() {
     let folder = copy(GOOD);
     for file in [BASE, VARIANT, DISK, WRITERS] {

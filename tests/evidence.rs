@@ -30,7 +30,7 @@ fn load(name: &str) -> Evidence {
     let kernel = TRIALS.iter().find(|(trial, _)| *trial == name).unwrap().1;
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evidence").join(name);
     let run = tempfile::tempdir().unwrap();
-    let trial = TrialId { kernel: kernel.parse().unwrap(), repeat: 1, attempt: 1 };
+    let trial = TrialId { kernel: kernel.parse().unwrap(), mitigation: None, repeat: 1, attempt: 1 };
     let folder = run.path().join(trial_folder(&trial));
     fs::create_dir_all(&folder).unwrap();
     for file in ["evidence.json", "console.log"] {

@@ -273,6 +273,43 @@ fn reproducers_that_prove_nothing_are_invalid() {
     assert!(reason("writes").contains("0 memory-cgroup OOM kills, 1 are needed"));
 }
 
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_mitigation_is_a_dimension_of_its_own() {
+    let lab = Lab::new();
+    lab.pipeline("mitigated", "[{kernel: debian-6.1, expect: {none: pass, earlyoom: pass}}]", WRITER, 5);
+    let list =
+        "mitigations: [none, {name: earlyoom, program: /usr/bin/earlyoom, arguments: [-r, \"1\"]}, {name: fails, program: /bin/false}]";
+    lab.edit("mitigated", "image: ext4-on-md", &format!("{list}\nimage: ext4-on-md"));
+    let unknown = lab.run(&["run", "mitigated", "--out", "no", "--mitigation", "oomd"]);
+    exits(&unknown, 2);
+    assert!(said(&unknown).contains("pipeline mitigated has no mitigation oomd: use one of none, earlyoom, fails"), "{}", said(&unknown));
+
+    let output = lab.run(&["run", "mitigated", "--out", "out", "--mitigation", "none", "--mitigation", "earlyoom"]);
+    exits(&output, 0);
+    let report = lab.report("out");
+    assert_eq!(verdicts(&report), ["debian-6.1: pass", "debian-6.1: pass"], "{}", said(&output));
+    assert_eq!([&report["kernels"][0]["mitigation"], &report["kernels"][1]["mitigation"]], ["none", "earlyoom"]);
+    assert!(said(&output).contains("MITIGATION"), "{}", said(&output));
+    // It ran, in the guest, from before the reproducer's start to the end.
+    let evidence = |trial: &str| -> Value {
+        serde_json::from_slice(&fs::read(lab.path("out/trials").join(trial).join("evidence.json")).unwrap()).unwrap()
+    };
+    let mitigated = evidence("debian-6.1+earlyoom.1");
+    let beside = &mitigated["mitigation"];
+    assert!(beside["output"].as_array().unwrap().iter().any(|line| line.as_str().unwrap().starts_with("mem avail:")), "{beside:#}");
+    assert!(beside["started"].as_u64() <= mitigated["boot"]["started"].as_u64() && beside["end"].is_null(), "{beside:#}");
+    assert!(evidence("debian-6.1+none.1").get("mitigation").is_none());
+    exits(&lab.run(&["rescore", "out"]), 0);
+
+    // One that ends has mitigated nothing, and its trial shows nothing.
+    let output = lab.run(&["run", "mitigated", "--out", "dead", "--mitigation", "fails"]);
+    exits(&output, 3);
+    let observation = &result(&lab.report("dead"), 0, 0).clone();
+    assert_eq!(observation["fault"], "mitigation", "{observation:#}");
+    assert!(observation["reason"].as_str().unwrap().contains("with status 1"), "{observation:#}");
+}
+
 /// Starts a run and waits until its reproducer runs.
 fn start(lab: &Lab, pipeline: &str, out: &str) -> Child {
     let child = lab.command(&["run", pipeline, "--out", out]).spawn().unwrap();

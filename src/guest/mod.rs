@@ -1,4 +1,4 @@
-//! Runs the reproducer in the guest, over ssh, as a user would; no other file names ssh2.
+//! Runs the reproducer, and what is to run beside it, in the guest, over ssh, as a user would; no other file names ssh2.
 //!
 //! ssh2 blocks and has one lock per session, so each session lives in a thread of its own and ends there. Two of its traps are handled here:
 //! `exit_status()` is 0 when no status came, so the status is read from a line with a nonce that only this trial knows; and QEMU's forwarded
@@ -53,9 +53,43 @@ impl Key {
     }
 }
 
+/// What a command is to the trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The reproducer.
+    Reproducer,
+    /// A program beside it, in a session of its own.
+    Mitigation,
+}
+
+impl Role {
+    fn started(self) -> Signal {
+        match self {
+            Self::Reproducer => Signal::Started,
+            Self::Mitigation => Signal::MitigationStarted,
+        }
+    }
+
+    fn output(self, line: String) -> Signal {
+        match self {
+            Self::Reproducer => Signal::Output(line),
+            Self::Mitigation => Signal::MitigationOutput(line),
+        }
+    }
+
+    fn ended(self, end: ReproducerEnd) -> Signal {
+        match self {
+            Self::Reproducer => Signal::ReproducerEnded(end),
+            Self::Mitigation => Signal::MitigationEnded(end),
+        }
+    }
+}
+
 /// What is run in the guest.
 #[derive(Debug, Clone)]
 pub struct Command {
+    /// What it is to the trial.
+    pub role: Role,
     /// Program and arguments; no shell looks at them.
     pub words: Vec<String>,
     /// Folder in the guest that it is started in; made if missing.
@@ -91,15 +125,17 @@ pub fn spawn(port: u16, command: Command, signals: Signals) {
 
 fn run(port: u16, command: &Command, signals: &Signals) -> Result<(), String> {
     let session = login(port, command)?;
-    signals.send_blocking(Signal::Login);
+    if command.role == Role::Reproducer {
+        signals.send_blocking(Signal::Login);
+    }
     let nonce = nonce()?;
     let mut channel = session.channel_session().map_err(|error| format!("no channel: {error}"))?;
     channel.handle_extended_data(ssh2::ExtendedData::Merge).map_err(|error| format!("no output: {error}"))?;
     channel.exec(&script(command, &nonce)).map_err(|error| format!("the command was not started: {error}"))?;
-    signals.send_blocking(Signal::Started);
+    signals.send_blocking(command.role.started());
     session.set_timeout(millis(command.run));
-    let end = follow(&mut BufReader::new(channel), &nonce, signals);
-    signals.send_blocking(Signal::ReproducerEnded(end));
+    let end = follow(&mut BufReader::new(channel), &nonce, |line| signals.send_blocking(command.role.output(line)));
+    signals.send_blocking(command.role.ended(end));
     Ok(())
 }
 
@@ -145,7 +181,7 @@ fn base64(blob: &[u8]) -> String {
 }
 
 /// Passes the output on, line by line, up to the nonce line or the connection's end.
-fn follow(output: &mut impl io::BufRead, nonce: &str, signals: &Signals) -> ReproducerEnd {
+fn follow(output: &mut impl io::BufRead, nonce: &str, mut pass_on: impl FnMut(String)) -> ReproducerEnd {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -161,12 +197,12 @@ fn follow(output: &mut impl io::BufRead, nonce: &str, signals: &Signals) -> Repr
             }
             // Output that didn't end its last line stands before the nonce.
             Some((before, status)) => {
-                signals.send_blocking(Signal::Output(before.to_owned()));
+                pass_on(before.to_owned());
                 if let Ok(status) = status.trim().parse() {
                     return ReproducerEnd::Status(status);
                 }
             }
-            None => signals.send_blocking(Signal::Output(text.trim_end().to_owned())),
+            None => pass_on(text.trim_end().to_owned()),
         }
     }
 }
@@ -200,18 +236,10 @@ fn quoted(word: &str) -> String {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::vm::Clock;
 
     fn follow_text(text: &str) -> (ReproducerEnd, Vec<String>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let _context = runtime.enter();
-        let (signals, mut stream) = Signals::channel(Clock::start());
-        let end = follow(&mut text.as_bytes(), "nonce:", &signals);
-        drop(signals);
         let mut output = Vec::new();
-        while let Ok((_, Signal::Output(line))) = stream.try_recv() {
-            output.push(line);
-        }
+        let end = follow(&mut text.as_bytes(), "nonce:", |line| output.push(line));
         (end, output)
     }
 
@@ -227,6 +255,7 @@ mod tests {
     fn a_shell_gets_every_word_whole() {
         let hostile = ["a b", "$(reboot)", "it's", "`x`", "", "--key=value;true", "new\nline"];
         let command = Command {
+            role: Role::Reproducer,
             words: std::iter::once("printf").chain(["[%s]"]).chain(hostile).map(str::to_owned).collect(),
             folder: std::env::temp_dir().display().to_string(),
             environment: vec![("VALUE".to_owned(), "x y".to_owned())],

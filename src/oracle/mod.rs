@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::digest::{Digest, Fatal};
 use self::signature::Kind;
 use self::wait::ClosedWait;
-use crate::evidence::{At, Evidence, QmpFact, ReproducerEnd, Trouble, VmEnd};
+use crate::evidence::{At, Beside, Evidence, QmpFact, ReproducerEnd, Trouble, VmEnd};
 
 /// What one trial showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,6 +121,8 @@ pub enum Fault {
     Guest,
     /// The reproducer's: missing, failed, ended early.
     Reproducer,
+    /// The mitigation's: it ended before the trial.
+    Mitigation,
     /// The trigger didn't fire: nothing was tested.
     Trigger,
     /// The user interrupted the run.
@@ -133,7 +135,7 @@ impl Fault {
     pub fn worth_a_retry(self) -> bool {
         match self {
             Self::Host | Self::Qemu | Self::Guest => true,
-            Self::Reproducer | Self::Trigger | Self::User => false,
+            Self::Reproducer | Self::Mitigation | Self::Trigger | Self::User => false,
         }
     }
 }
@@ -145,6 +147,7 @@ impl fmt::Display for Fault {
             Self::Qemu => "qemu",
             Self::Guest => "guest tools",
             Self::Reproducer => "reproducer",
+            Self::Mitigation => "mitigation",
             Self::Trigger => "trigger",
             Self::User => "interrupted",
         })
@@ -244,7 +247,8 @@ fn broken(evidence: &Evidence, digest: &Digest, now: At) -> Option<Judgement> {
         _ => None,
     });
     let exited = evidence.end.as_ref().and_then(|(at, end)| Some((*at, exit_of(evidence, end, booted(*at))?)));
-    let (at, observation) = [fatal, trouble, disk, exited].into_iter().flatten().min_by_key(|(at, _)| *at)?;
+    let unmitigated = evidence.mitigation.as_ref().and_then(mitigation_of);
+    let (at, observation) = [fatal, trouble, disk, exited, unmitigated].into_iter().flatten().min_by_key(|(at, _)| *at)?;
     let settled = evidence.end.is_some() || now >= at.after(SETTLE) || matches!(observation, Observation::Invalid { .. });
     Some(if settled { closed(observation) } else { Judgement::Open(Next::Wait(at.after(SETTLE))) })
 }
@@ -266,6 +270,19 @@ fn trouble_of(trouble: &Trouble) -> Option<Observation> {
         Trouble::Ssh(error) => Some(invalid(Fault::Guest, format!("ssh: {error}"))),
         // A refused look is missing evidence, not the end.
         Trouble::Refused(_) => None,
+    }
+}
+
+/// A mitigation that has ended mitigates nothing, so the trial would be one of another cell. A lost connection doesn't prove that it has.
+fn mitigation_of(beside: &Beside) -> Option<(At, Observation)> {
+    let (at, end) = beside.end.as_ref()?;
+    match end {
+        ReproducerEnd::Status(status) => {
+            let seconds = at.since(beside.started).as_secs_f64();
+            let last = beside.output.last().map_or_else(String::new, |line| format!(": {line}"));
+            Some((*at, invalid(Fault::Mitigation, format!("it ended by itself after {seconds:.1} s with status {status}{last}"))))
+        }
+        ReproducerEnd::Lost(_) => None,
     }
 }
 

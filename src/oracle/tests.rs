@@ -21,7 +21,7 @@ fn rules() -> Rules {
 
 /// Booted and started at 5 s, then healthy until `until` seconds: a heartbeat and a count each second.
 fn healthy(until: u64) -> Evidence {
-    let trial = TrialId { kernel: Name::new("k").unwrap(), repeat: 1, attempt: 1 };
+    let trial = TrialId { kernel: Name::new("k").unwrap(), mitigation: None, repeat: 1, attempt: 1 };
     let mut evidence = Evidence::new(trial, rules());
     let boot = &mut evidence.boot;
     (boot.hello, boot.ready, boot.login, boot.started) = (Some(At(3000)), Some(At(4000)), Some(At(4500)), Some(At(5000)));

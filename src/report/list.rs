@@ -6,6 +6,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use crate::plan::{Cell, cells};
 use crate::spec::{Definitions, Expected, Image, Kernel, Layout, Location, Name, Pipeline, Source};
 
 /// The kernels, images and pipelines, one table each. `width` is the terminal's, if there is one to fit.
@@ -60,7 +61,11 @@ fn image(image: &Image) -> [String; 4] {
 }
 
 fn pipeline(pipeline: &Pipeline) -> [String; 4] {
-    let arms: Vec<String> = pipeline.kernels.iter().map(|(name, expected)| format!("{name}: {}", expected.map_or("?", word))).collect();
+    let arm = |Cell { kernel, mitigation, expected }: &Cell| {
+        let with = mitigation.as_ref().map_or_else(String::new, |mitigation| format!(" + {mitigation}"));
+        format!("{kernel}{with}: {}", expected.map_or("?", word))
+    };
+    let arms: Vec<String> = cells(&pipeline.kernels, &pipeline.mitigations).iter().map(arm).collect();
     [pipeline.name.to_string(), arms.join("\n"), format!("{} s", pipeline.limits.duration.as_secs_f64()), pipeline.description.clone()]
 }
 

@@ -9,6 +9,7 @@ mod list;
 mod scoreboard;
 mod trials;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::build::Manifest;
 use crate::exit::Exit;
 use crate::image::Description;
 use crate::oracle::{Fault, Observation};
-use crate::plan::TrialId;
+use crate::plan::{Cell, TrialId};
 use crate::spec::{Expected, Limits, Machine, Name, Trigger};
 use crate::stats::{Interval, interval};
 use crate::verdict::{Counts, Verdict, weigh};
@@ -69,9 +70,12 @@ pub struct Report {
     pub reproducer: Vec<String>,
     /// SHA-256 of the reproducer's source or program.
     pub reproducer_sha256: String,
+    /// The mitigations' command lines in the guest, by name; empty in a pipeline without that dimension.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mitigations: BTreeMap<Name, Vec<String>>,
     /// What is on the disks.
     pub image: Option<Description>,
-    /// The kernels, in the pipeline's order.
+    /// The kernels, in the pipeline's order, each with each mitigation.
     pub kernels: Vec<KernelReport>,
 }
 
@@ -91,12 +95,15 @@ pub struct Host {
     pub jobs: usize,
 }
 
-/// What a run found out about a kernel.
+/// What a run found out about a kernel, with one mitigation if the pipeline has that dimension.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct KernelReport {
     /// The kernel.
     pub name: Name,
+    /// What ran beside the reproducer; none in a pipeline without that dimension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mitigation: Option<Name>,
     /// What all trials together show.
     pub verdict: Verdict,
     /// What was expected.
@@ -130,9 +137,10 @@ pub struct TrialReport {
 }
 
 impl KernelReport {
-    /// The report of a kernel's trials so far.
+    /// The report of a cell's trials so far.
     #[must_use]
-    pub fn new(name: Name, expected: Option<Expected>, results: Vec<TrialReport>, build: Result<Manifest, String>) -> Self {
+    pub fn new(cell: Cell, results: Vec<TrialReport>, build: Result<Manifest, String>) -> Self {
+        let Cell { kernel: name, mitigation, expected } = cell;
         let counted = results.iter().filter(|result| !result.repeated).map(|result| &result.observation);
         let repeated = results.iter().filter(|result| result.repeated).count() as u64;
         let trials = Counts { repeated, ..Counts::of(counted) };
@@ -141,7 +149,19 @@ impl KernelReport {
             Err(error) => (None, Some(error)),
         };
         let hang_rate = interval(trials.hang, trials.valid(), CONFIDENCE);
-        Self { name, verdict: weigh(trials), expected, trials, hang_rate, results, build, build_error }
+        Self { name, mitigation, verdict: weigh(trials), expected, trials, hang_rate, results, build, build_error }
+    }
+
+    /// Which line of the scoreboard it is.
+    #[must_use]
+    pub fn cell(&self) -> Cell {
+        Cell { kernel: self.name.clone(), mitigation: self.mitigation.clone(), expected: self.expected }
+    }
+
+    /// Whether the trial is one of its.
+    #[must_use]
+    pub fn holds(&self, trial: &TrialId) -> bool {
+        self.name == trial.kernel && self.mitigation == trial.mitigation
     }
 
     /// Why the verdict is inconclusive, if it is.

@@ -1,8 +1,10 @@
-//! The scoreboard: one line per kernel, what was expected and what was found.
+//! The scoreboard: one line per kernel (and mitigation, in a pipeline that has some), what was expected and what was found.
 //!
 //! Returns text; the colours are the caller's choice.
 //!
 //! Read [`scoreboard`].
+
+use std::collections::BTreeSet;
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
@@ -21,7 +23,12 @@ pub fn scoreboard(report: &Report, width: Option<u16>, colour: bool) -> String {
     if !colour {
         table.force_no_tty();
     }
-    table.set_header(["", "KERNEL", "EXPECTED", "VERDICT", "TRIALS", "HANG RATE (95 %)", "WHAT WAS SEEN"]);
+    let mitigated = report.kernels.iter().any(|kernel| kernel.mitigation.is_some());
+    let mut header = vec!["", "KERNEL", "EXPECTED", "VERDICT", "TRIALS", "HANG RATE (95 %)", "WHAT WAS SEEN"];
+    if mitigated {
+        header.insert(2, "MITIGATION");
+    }
+    table.set_header(header);
     for kernel in &report.kernels {
         let met = kernel.verdict.meets(kernel.expected);
         let (mark, tint) = match (kernel.verdict, met) {
@@ -30,7 +37,7 @@ pub fn scoreboard(report: &Report, width: Option<u16>, colour: bool) -> String {
             (_, false) => ("✗", Color::Red),
         };
         let paint = |cell: Cell| if colour { cell.fg(tint) } else { cell };
-        table.add_row([
+        let mut row = vec![
             paint(Cell::new(mark)),
             Cell::new(&kernel.name),
             Cell::new(kernel.expected.map_or_else(|| "-".to_owned(), |expected| expected.to_string())),
@@ -38,10 +45,16 @@ pub fn scoreboard(report: &Report, width: Option<u16>, colour: bool) -> String {
             Cell::new(counts(kernel.trials)),
             Cell::new(rate(kernel)),
             Cell::new(seen(kernel)),
-        ]);
+        ];
+        if mitigated {
+            row.insert(2, Cell::new(kernel.mitigation.as_ref().map_or("-", |mitigation| mitigation.as_str())));
+        }
+        table.add_row(row);
     }
     let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    for kernel in report.kernels.iter().filter(|kernel| kernel.build.as_ref().is_some_and(|build| build.unchanged_from_base)) {
+    let unchanged = report.kernels.iter().filter(|kernel| kernel.build.as_ref().is_some_and(|build| build.unchanged_from_base));
+    let mut noted = BTreeSet::new();
+    for kernel in unchanged.filter(|kernel| noted.insert(&kernel.name)) {
         text.push_str(&format!("note: the patches of {} change nothing that runs: it is its base\n", kernel.name));
     }
     text

@@ -10,6 +10,7 @@ mod image;
 mod kernel;
 mod load;
 mod marks;
+mod mitigation;
 mod overrides;
 mod pipeline;
 mod problem;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{NoRoot, load};
+pub use mitigation::Mitigation;
 pub use overrides::OverrideError;
 pub use problem::{Problem, Problems};
 pub use words::{DIR, DURATION};
@@ -257,6 +259,8 @@ pub struct Pipeline {
     pub defined_in: PathBuf,
     /// The kernels, in the order of the scoreboard, with what is expected of each.
     pub kernels: Vec<(Name, Option<Expected>)>,
+    /// What runs beside the reproducer: each kernel is tried with each. Empty if the pipeline has no such dimension.
+    pub mitigations: Vec<Mitigation>,
     /// The guest's disks.
     pub image: Name,
     /// The guest's size.

@@ -9,10 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::marks::Node;
+use super::mitigation;
 use super::problem::nearest;
 use super::sheet::Sheet;
-use super::words::{self, Wrong, absolute, boot_argument, file_below, size, wrong};
-use super::{Expected, Limits, Machine, MemMib, Name, Pipeline, Program, Reproducer, Trigger, raw};
+use super::words::{self, Wrong, absolute, boot_argument, reproducer_file, size, wrong};
+use super::{Expected, Limits, Machine, MemMib, Mitigation, Name, Pipeline, Program, Reproducer, Trigger, raw};
 
 /// Most vCPUs: what QEMU's default PC machine takes without further options is far above, a host's cores far below.
 const MOST_CPUS: u32 = 64;
@@ -35,9 +36,24 @@ pub(super) struct Known {
 
 /// Checks one file. `None` when something is missing without which there is no pipeline; then the sheet says what.
 pub(super) fn check(raw: raw::Pipeline, marks: &Node, sheet: &mut Sheet, name: Option<Name>, known: &Known) -> Option<Pipeline> {
-    let raw::Pipeline { name: _, description, kernels, image, machine, boot_arguments, cgroup, reproducer, limits, trigger, repeats } = raw;
+    let raw::Pipeline {
+        name: _,
+        description,
+        kernels,
+        mitigations,
+        image,
+        machine,
+        boot_arguments,
+        cgroup,
+        reproducer,
+        limits,
+        trigger,
+        repeats,
+    } = raw;
     let description = sheet.description(description, marks);
-    let kernels = sheet.required(kernels, marks, "kernels").map(|kernels| arms(sheet, kernels, marks.at("kernels"), known));
+    let mut mitigations = mitigation::check(sheet, mitigations, marks);
+    let kernels =
+        sheet.required(kernels, marks, "kernels").map(|kernels| arms(sheet, kernels, marks.at("kernels"), known, &mut mitigations));
     let image = sheet.required(image, marks, "image");
     let image = image.and_then(|image| sheet.value(reference(&image, "image", &known.images), marks.at("image").place));
     let machine = sheet.required(machine, marks, "machine").and_then(|machine| machine_of(sheet, machine, marks.at("machine")));
@@ -55,6 +71,7 @@ pub(super) fn check(raw: raw::Pipeline, marks: &Node, sheet: &mut Sheet, name: O
         description: description?,
         defined_in: sheet.path.clone(),
         kernels: kernels?,
+        mitigations,
         image: image?,
         machine: machine?,
         boot_arguments,
@@ -73,7 +90,13 @@ fn reference(text: &str, what: &str, known: &BTreeSet<String>) -> Result<Name, W
     }
 }
 
-fn arms(sheet: &mut Sheet, arms: Vec<raw::Arm>, marks: &Node, known: &Known) -> Vec<(Name, Option<Expected>)> {
+fn arms(
+    sheet: &mut Sheet,
+    arms: Vec<raw::Arm>,
+    marks: &Node,
+    known: &Known,
+    mitigations: &mut [Mitigation],
+) -> Vec<(Name, Option<Expected>)> {
     if arms.is_empty() && marks.lost.is_empty() {
         sheet.say(marks.place, "a pipeline without kernels proves nothing", "list the kernels to compare");
     }
@@ -86,7 +109,8 @@ fn arms(sheet: &mut Sheet, arms: Vec<raw::Arm>, marks: &Node, known: &Known) -> 
         if checked.iter().any(|(earlier, _)| *earlier == name) {
             sheet.say(place, format!("the kernel `{kernel}` is listed twice"), "keep one of the two and set `repeats`");
         }
-        checked.push((name, arm.expect));
+        let expected = mitigation::expectations(sheet, &name, arm.expect, marks.at("expect"), mitigations);
+        checked.push((name, expected));
     }
     checked
 }
@@ -116,8 +140,8 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
     let folder = sheet.path.parent().unwrap_or(Path::new("")).to_owned();
     let shown = sheet.shown.parent().unwrap_or(Path::new("")).to_string_lossy().into_owned();
     let program = match (c, file) {
-        (Some(c), None) => sheet.value(file_below(&folder, &shown, &c), marks.at("c").place).map(Program::C),
-        (None, Some(file)) => sheet.value(file_below(&folder, &shown, &file), marks.at("file").place).map(Program::File),
+        (Some(c), None) => sheet.value(reproducer_file(&folder, &shown, &c), marks.at("c").place).map(Program::C),
+        (None, Some(file)) => sheet.value(reproducer_file(&folder, &shown, &file), marks.at("file").place).map(Program::File),
         _ if marks.lost.is_empty() => {
             let message = "a reproducer is exactly one of `c` (a C source) and `file` (a script or static program)";
             sheet.say(marks.place, message, "write one of the two");

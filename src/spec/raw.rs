@@ -11,8 +11,9 @@ use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
 
 use super::marks::{self, Finding, MOST_FINDINGS, Node, Place, Shape, Step, Unreadable};
+use super::mitigation::{RawExpect, RawMitigation};
 use super::problem::nearest;
-use super::{CgroupChoice, Expected, Layout};
+use super::{CgroupChoice, Layout};
 
 /// `kernels/NAME.yaml`.
 #[derive(Debug, Default, Deserialize)]
@@ -123,6 +124,7 @@ pub(super) struct Pipeline {
     pub name: Option<String>,
     pub description: Option<String>,
     pub kernels: Option<Vec<Arm>>,
+    pub mitigations: Option<Vec<RawMitigation>>,
     pub image: Option<String>,
     pub machine: Option<Machine>,
     pub boot_arguments: Option<Vec<String>>,
@@ -138,7 +140,7 @@ pub(super) struct Pipeline {
 #[serde(deny_unknown_fields, expecting = "a map such as `kernel: debian-6.1`")]
 pub(super) struct Arm {
     pub kernel: Option<String>,
-    pub expect: Option<Expected>,
+    pub expect: Option<RawExpect>,
 }
 
 /// `machine:`.

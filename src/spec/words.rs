@@ -85,25 +85,42 @@ pub(super) fn boot_argument(text: &str) -> Result<String, Wrong> {
 
 /// A file below `folder` (whose shown name is `shown`), which exists.
 pub(super) fn file_below(folder: &Path, shown: &str, text: &str) -> Result<PathBuf, Wrong> {
-    let path = folder.join(inside(text, &format!("`{shown}/`"))?);
+    existing(folder.join(inside(text, &format!("`{shown}/`"))?), &format!("{shown}/{text}"), text)
+}
+
+/// A reproducer's file, which exists: below its pipeline's folder (whose shown name is `shown`), or, as `../PIPELINE/FILE`, below another pipeline's.
+pub(super) fn reproducer_file(folder: &Path, shown: &str, text: &str) -> Result<PathBuf, Wrong> {
+    let (Some(rest), Some(pipelines), Some((shown_pipelines, _))) = (text.strip_prefix("../"), folder.parent(), shown.rsplit_once('/'))
+    else {
+        return file_below(folder, shown, text);
+    };
+    match inside(rest, shown) {
+        Ok(path) if path.components().count() > 1 => existing(pipelines.join(path), &format!("{shown_pipelines}/{rest}"), text),
+        _ => wrong(
+            format!("{text:?} is neither a path inside `{shown}/` nor one of another pipeline"),
+            format!("write a path relative to `{shown}/`, or `../PIPELINE/FILE`, without further `.` and `..`"),
+        ),
+    }
+}
+
+/// `path`, if it is a file; it is written as `text` and shown as `shown`.
+fn existing(path: PathBuf, shown: &str, text: &str) -> Result<PathBuf, Wrong> {
     if path.is_file() {
         return Ok(path);
     }
-    let message = format!("no file `{shown}/{text}`");
-    let remedy =
-        sibling(folder, &path).map_or_else(|| "add the file or correct its name".to_owned(), |name| format!("did you mean `{name}`?"));
-    wrong(message, remedy)
+    let meant = sibling(&path).map(|name| format!("did you mean `{}`?", Path::new(text).with_file_name(name).display()));
+    wrong(format!("no file `{shown}`"), meant.unwrap_or_else(|| "add the file or correct its name".to_owned()))
 }
 
-/// The file of nearly the same name and the same extension, relative to `folder`.
-fn sibling(folder: &Path, path: &Path) -> Option<String> {
+/// The name of the file beside `path` that has nearly the same name and the same extension.
+fn sibling(path: &Path) -> Option<String> {
     let files = std::fs::read_dir(path.parent()?).ok()?.flatten().map(|entry| entry.path());
     let siblings: Vec<PathBuf> = files.filter(|file| file.extension() == path.extension() && file.is_file()).collect();
     // Without the extension, which would make all of them alike.
     let stems: Vec<&str> = siblings.iter().filter_map(|file| file.file_stem()?.to_str()).collect();
     let stem = nearest_word(path.file_stem()?.to_str()?, &stems)?;
     let file = siblings.iter().find(|file| file.file_stem().is_some_and(|name| name == stem))?;
-    file.strip_prefix(folder).ok()?.to_str().map(str::to_owned)
+    file.file_name()?.to_str().map(str::to_owned)
 }
 
 /// A path that stays below the folder that it is relative to, which is shown as `folder`.

@@ -43,6 +43,12 @@ pub enum Signal {
     Output(String),
     /// The reproducer ended, or its connection did.
     ReproducerEnded(ReproducerEnd),
+    /// The mitigation was started.
+    MitigationStarted,
+    /// A line of the mitigation's output.
+    MitigationOutput(String),
+    /// The mitigation ended, or its connection did.
+    MitigationEnded(ReproducerEnd),
     /// Trouble on our side.
     Trouble(Trouble),
     /// QEMU ended by itself.
@@ -204,7 +210,7 @@ impl Vm {
         }
     }
 
-    /// Starts the reproducer over ssh; what comes of it comes as signals.
+    /// Starts the reproducer or a mitigation over ssh; what comes of it comes as signals.
     pub fn run(&mut self, command: crate::guest::Command) {
         match self {
             Self::Qemu(vm) => vm.run(command),

@@ -70,6 +70,11 @@ pub fn signals_of(evidence: &Evidence) -> Vec<(At, Signal)> {
     signals.extend(evidence.console.iter().map(|line| (line.at, Signal::Console(line.clone()))));
     signals.extend(evidence.qmp.iter().map(|(at, fact)| (*at, Signal::Qmp(fact.clone()))));
     signals.extend(evidence.trouble.iter().map(|(at, trouble)| (*at, Signal::Trouble(trouble.clone()))));
+    if let Some(beside) = &evidence.mitigation {
+        signals.push((beside.started, Signal::MitigationStarted));
+        signals.extend(beside.output.iter().map(|line| (beside.started, Signal::MitigationOutput(line.clone()))));
+        signals.extend(beside.end.clone().map(|(at, end)| (at, Signal::MitigationEnded(end))));
+    }
     signals.extend(evidence.reproducer.clone().map(|(at, end)| (at, Signal::ReproducerEnded(end))));
     if let Some((at, end @ crate::evidence::VmEnd::Exited { .. })) = evidence.end.clone() {
         signals.push((at, Signal::Exited(end)));
