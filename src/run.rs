@@ -221,6 +221,7 @@ impl Run<'_> {
             kernel: built.image.clone(),
             boot_arguments: arguments.iter().chain(&self.pipeline.boot_arguments).cloned().collect(),
             initramfs: shared.initramfs.clone(),
+            modules: built.modules.clone(),
             payload: shared.ready.payload.clone(),
             disks: shared.disks.members.clone(),
             root: shared.disks.root.clone(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::marks::Node;
 use super::problem::nearest;
 use super::sheet::Sheet;
-use super::words::{self, Wrong, absolute, boot_argument, file_below, size, wrong};
+use super::words::{self, Wrong, absolute, boot_argument, file_in_pipeline, size, wrong};
 use super::{Expected, Limits, Machine, MemMib, Name, Pipeline, Program, Reproducer, Trigger, raw};
 
 /// Most vCPUs: what QEMU's default PC machine takes without further options is far above, a host's cores far below.
@@ -116,8 +116,8 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
     let folder = sheet.path.parent().unwrap_or(Path::new("")).to_owned();
     let shown = sheet.shown.parent().unwrap_or(Path::new("")).to_string_lossy().into_owned();
     let program = match (c, file) {
-        (Some(c), None) => sheet.value(file_below(&folder, &shown, &c), marks.at("c").place).map(Program::C),
-        (None, Some(file)) => sheet.value(file_below(&folder, &shown, &file), marks.at("file").place).map(Program::File),
+        (Some(c), None) => sheet.value(file_in_pipeline(&folder, &shown, &c), marks.at("c").place).map(Program::C),
+        (None, Some(file)) => sheet.value(file_in_pipeline(&folder, &shown, &file), marks.at("file").place).map(Program::File),
         _ if marks.lost.is_empty() => {
             let message = "a reproducer is exactly one of `c` (a C source) and `file` (a script or static program)";
             sheet.say(marks.place, message, "write one of the two");

@@ -95,6 +95,18 @@ pub(super) fn file_below(folder: &Path, shown: &str, text: &str) -> Result<PathB
     wrong(message, remedy)
 }
 
+/// A file of a pipeline's folder, or of another pipeline's: `../OTHER/FILE`. It exists.
+pub(super) fn file_in_pipeline(folder: &Path, shown: &str, text: &str) -> Result<PathBuf, Wrong> {
+    let is_in_folder = |rest: &&str| inside(rest, "").is_ok_and(|path| path.components().count() > 1);
+    match (text.strip_prefix("../").filter(is_in_folder), folder.parent()) {
+        (Some(rest), Some(pipelines)) => {
+            let beside = |Wrong { message, remedy }| Wrong { message, remedy: remedy.replace("did you mean `", "did you mean `../") };
+            file_below(pipelines, "pipelines", rest).map_err(beside)
+        }
+        _ => file_below(folder, shown, text),
+    }
+}
+
 /// The file of nearly the same name and the same extension, relative to `folder`.
 fn sibling(folder: &Path, path: &Path) -> Option<String> {
     let files = std::fs::read_dir(path.parent()?).ok()?.flatten().map(|entry| entry.path());
