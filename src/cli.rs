@@ -42,7 +42,7 @@ struct Common {
     /// Folder that holds kernels/, images/ and pipelines/ [default: the first at or above the current folder]
     #[arg(long, global = true, value_name = "DIR")]
     definitions: Option<PathBuf>,
-    /// Build this kernel, and those that extend it, from another source: a folder or a tarball
+    /// Build this kernel, and those that extend it, from another source: a folder or a tarball; for a prebuilt kernel, a .deb
     #[arg(long, global = true, value_name = "KERNEL=PATH", value_parser = pair)]
     source: Vec<(String, String)>,
     /// Show no progress, only warnings and results

@@ -235,6 +235,7 @@ impl Run<'_> {
             kernel: built.image.clone(),
             boot_arguments: arguments.iter().chain(&self.pipeline.boot_arguments).cloned().collect(),
             initramfs: shared.initramfs.clone(),
+            modules: built.modules.clone(),
             payload: beside.map_or(&shared.ready.payload, |beside| &beside.payload).clone(),
             disks: shared.disks.members.clone(),
             root: shared.disks.root.clone(),

@@ -68,6 +68,7 @@ pub async fn open(
         kernel: built.image.clone(),
         boot_arguments: kernel.boot_arguments.clone(),
         initramfs: initramfs::base(store)?,
+        modules: built.modules.clone(),
         payload: Payload::new(),
         disks: disks.members.clone(),
         root: disks.root.clone(),

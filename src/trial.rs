@@ -16,7 +16,8 @@ use tokio::sync::watch as channel;
 use crate::event::{Event, Events};
 use crate::evidence::{At, Beside, Count, Evidence, Rules, Trouble, VmEnd};
 use crate::guest::{Command, Key, Role};
-use crate::image::{Payload, initramfs};
+use crate::image::Payload;
+use crate::image::initramfs::{self, Modules};
 use crate::oracle::{Asked, Digest, Judgement, Next, Observation, judge};
 use crate::plan::TrialId;
 use crate::spec::{CgroupChoice, Limits, Machine, Trigger};
@@ -35,6 +36,8 @@ pub struct Trial {
     pub boot_arguments: Vec<String>,
     /// The initramfs that all trials share.
     pub initramfs: PathBuf,
+    /// What the kernel loads at boot.
+    pub modules: Option<Modules>,
     /// What is laid over the root filesystem.
     pub payload: Payload,
     /// Raw disks.
@@ -124,7 +127,8 @@ impl Trial {
         let scratch = store::trial_scratch().map_err(|error| host(error.to_string()))?;
         let key = Key::new().map_err(|error| host(format!("no ssh key: {error}")))?;
         let initrd = scratch.path().join("initrd");
-        initramfs::for_trial(&self.initramfs, &self.assignment(&key), &self.payload, &initrd).map_err(|error| host(error.to_string()))?;
+        initramfs::for_trial(&self.initramfs, self.modules.as_ref(), &self.assignment(&key), &self.payload, &initrd)
+            .map_err(|error| host(error.to_string()))?;
         let invocation = Invocation {
             accelerator: self.accelerator,
             machine: self.machine,
@@ -162,7 +166,7 @@ impl Trial {
             },
             authorized_key: key.public().to_owned(),
             sysctls: sysctls.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-            modules: Vec::new(),
+            modules: self.modules.as_ref().map(|modules| modules.order.clone()).unwrap_or_default(),
         }
     }
 

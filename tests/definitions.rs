@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use cases::{BASE, Case, DISK, IMAGES, KERNELS, PIPELINES, SYNTAX, VARIANT, WRITERS};
 use hangproof::report::list;
-use hangproof::spec::{Definitions, Location, Name, Problems, Source, load};
+use hangproof::spec::{ConfigurationBase, Definitions, Location, Name, Prebuilt, Problems, Source, Toolchain, load};
 use miette::GraphicalTheme;
 use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};
 use tempfile::TempDir;
@@ -242,6 +242,20 @@ fn every_kind_of_source_and_configuration_loads() {
         "git: {repository: \"https://example.org/linux.git\", revision: v6.1}".to_owned(),
         "directory: {path: /srv/linux}".to_owned(),
     ];
+    let packages = [
+        "{debian: linux-image-cloud-amd64, version: 6.1.192-2}".to_owned(),
+        "{package: /srv/linux-image.deb}".to_owned(),
+        format!("{{url: \"https://example.org/linux-image.deb\", sha256: {digest}}}"),
+    ];
+    for package in packages {
+        let folder = copy(GOOD);
+        let text = format!("name: stock\ndescription: x\nsource: {{prebuilt: {package}}}\nboot-arguments: [quiet]\n");
+        fs::write(folder.path().join("kernels/stock.yaml"), text).unwrap();
+        let definitions = load(folder.path()).unwrap_or_else(|problems| panic!("{package}: {problems}"));
+        let stock = &definitions.kernels[&name("stock")];
+        assert_eq!((&stock.toolchain, &stock.configuration.base), (&Toolchain::None, &ConfigurationBase::Package));
+        assert!(list(&definitions, None).contains("prebuilt "));
+    }
     let bases = ["defconfig", "{file: base.config}", "{vendor: configs/x86_64.config}"];
     for (source, base) in sources.iter().zip(bases.iter().cycle()) {
         let folder = copy(GOOD);
@@ -312,6 +326,35 @@ fn a_source_is_replaced_in_the_whole_line() {
     let archive = path.join("linux.tar.xz");
     fs::write(&archive, "").unwrap();
     assert_eq!(Source::from_path(&archive).unwrap(), Source::Tarball { location: Location::Path(archive), sha256: None });
+}
+
+#[test]
+fn a_package_replaces_a_package_only() {
+    let folder = copy(GOOD);
+    let text = "name: stock\ndescription: x\nsource: {prebuilt: {debian: linux-image-cloud-amd64}}\n";
+    fs::write(folder.path().join("kernels/stock.yaml"), text).unwrap();
+    let package = folder.path().canonicalize().unwrap().join("linux.deb");
+    fs::write(&package, "").unwrap();
+    let definitions = load(folder.path()).unwrap();
+    let source = Source::from_path(&package).unwrap();
+    assert_eq!(source, Source::Prebuilt(Prebuilt::File { location: Location::Path(package), sha256: None }));
+    assert_eq!(definitions.clone().with_source(&name("stock"), &source).unwrap().kernels[&name("stock")].source, source);
+    let said = |kernel: &str, source: &Source| definitions.clone().with_source(&name(kernel), source).unwrap_err().to_string();
+    assert_eq!(said("base", &source), "`base` is built from source: name a source tree or a tar archive");
+    let tree = Source::Directory { path: PathBuf::from("/") };
+    assert_eq!(said("stock", &tree), "`stock` is prebuilt: name a kernel package (.deb)");
+}
+
+#[test]
+fn a_pipeline_may_run_another_ones_reproducer() {
+    let folder = copy(GOOD);
+    let text = fs::read_to_string(folder.path().join(WRITERS)).unwrap();
+    let text = text.replace("name: writers", "name: more").replace("c: writers.c", "c: ../writers/writers.c");
+    fs::create_dir(folder.path().join("pipelines/more")).unwrap();
+    fs::write(folder.path().join("pipelines/more/pipeline.yaml"), text).unwrap();
+    let definitions = load(folder.path()).unwrap();
+    let program = |pipeline: &str| definitions.pipelines[&name(pipeline)].reproducer.program.clone();
+    assert_eq!(program("more"), program("writers"));
 }
 
 #[test]

@@ -442,6 +442,45 @@ fn a_shell_runs_a_command_and_a_taken_port_is_named() {
 }
 
 #[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_distributions_own_kernel_boots_with_its_own_modules() {
+    let lab = Lab::new();
+    lab.pipeline("stock", "[{kernel: debian-6.1-cloud, expect: pass}]", WRITER, 5);
+    let output = lab.run(&["run", "stock", "--out", "out"]);
+    exits(&output, 0);
+    let report = lab.report("out");
+    assert_eq!(verdicts(&report), ["debian-6.1-cloud: pass"], "{}", said(&output));
+    let build = &report["kernels"][0]["build"];
+    assert_eq!((&build["toolchain"], &build["source"]["kind"]), (&Value::Null, &Value::from("prebuilt")), "{build:#}");
+    assert!(build["modules"].as_array().unwrap().contains(&Value::from("raid1")), "{build:#}");
+    let evidence: Value = serde_json::from_slice(&fs::read(lab.path("out/trials/debian-6.1-cloud.1/evidence.json")).unwrap()).unwrap();
+    assert!(evidence["boot"]["kernel"].as_str().unwrap().contains("-cloud-amd64"), "{:#}", evidence["boot"]);
+    assert!(evidence["boot"]["root"].as_str().unwrap().contains("ext4 on /dev/md127"), "{:#}", evidence["boot"]);
+
+    // The same package with a module of another kernel: this one refuses it, and the agent says which.
+    let package = build["source"]["package"].as_str().unwrap();
+    let run = |command: &mut Command| assert!(command.current_dir(lab.folder.path()).stdout(Stdio::null()).status().unwrap().success());
+    let version = build["source"]["version"].as_str().unwrap();
+    run(Command::new("apt-get").args(["download", "--quiet", "--quiet", &format!("{package}={version}")]));
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let deb = fs::read_dir(lab.folder.path()).unwrap().flatten().map(name).find(|name| name.ends_with(".deb")).unwrap();
+    run(Command::new("dpkg-deb").args(["--raw-extract", &deb, "broken"]));
+    let release = package.strip_prefix("linux-image-").unwrap();
+    let module = lab.path("broken").join("lib/modules").join(release).join("kernel/drivers/md/raid1.ko");
+    let mut content = fs::read(&module).unwrap();
+    let magic = content.windows(10).position(|bytes| bytes == b"vermagic=6").unwrap();
+    content[magic + 9] = b'9';
+    fs::write(&module, content).unwrap();
+    run(Command::new("dpkg-deb").args(["-Znone", "--build", "broken", "broken.deb"]));
+    let output = lab.run(&["run", "stock", "--out", "out2", "--source", "debian-6.1-cloud=broken.deb"]);
+    exits(&output, 1);
+    let report = lab.report("out2");
+    assert_eq!(verdicts(&report), ["debian-6.1-cloud: boot-failure"], "{}", said(&output));
+    let expected = "the agent's step Modules failed: load module /hangproof/modules/raid1.ko: Exec format error (os error 8)";
+    assert_eq!(result(&report, 0, 0)["reason"], expected);
+}
+
+#[test]
 fn trouble_before_the_first_boot_says_what_to_do() {
     let lab = Lab::new();
     let missing = lab.command(&["run", "ext4-oom", "--out", "out"]).env("HANGPROOF_QEMU", "/no/qemu").output().unwrap();

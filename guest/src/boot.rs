@@ -78,9 +78,13 @@ impl Agent {
         let at = |step| move |fault| Failure { step, fault };
         mounts::early().map_err(at(Step::Start))?;
         let assignment = read_assignment();
-        // Before the port, which may need one of them; a failure is reported once there is a port to report it through.
-        let loaded = assignment.as_ref().map_or(Ok(()), |assignment| modules::load(&assignment.modules));
-        port::open().and_then(|port| self.connect(port)).map_err(at(Step::Start))?;
+        // Before the port, which may need one of them; a failure is reported once there is a port to report it through, and if there is none, it is why.
+        let mut loaded = assignment.as_ref().map_or(Ok(()), |assignment| modules::load(&assignment.modules));
+        let port = port::open().map_err(|fault| match std::mem::replace(&mut loaded, Ok(())) {
+            Ok(()) => Failure { step: Step::Start, fault },
+            Err(cause) => Failure { step: Step::Modules, fault: cause },
+        })?;
+        self.connect(port).map_err(at(Step::Start))?;
         settings::protect().map_err(at(Step::Start))?;
         let assignment = assignment.map_err(at(Step::Start))?;
         self.step(Step::Modules, || loaded)?;

@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use super::config::NotSet;
+use super::prebuilt::PrebuiltError;
+use crate::image::ImageError;
 use crate::source::SourceError;
 use crate::source::patch::PatchError;
 use crate::source::program::ProgramError;
@@ -32,6 +34,12 @@ pub enum BuildError {
     /// An outside program is missing or failed.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// A package's kernel can't be used.
+    #[error(transparent)]
+    Prebuilt(#[from] PrebuiltError),
+    /// The modules can't be put into an archive.
+    #[error(transparent)]
+    Modules(#[from] ImageError),
     /// The kernel that this one extends wasn't built.
     #[error("{base}, which it extends: {cause}")]
     Base {
@@ -153,12 +161,13 @@ impl BuildError {
     #[must_use]
     pub fn is_the_definitions(&self) -> bool {
         match self {
-            Self::Patch(_) | Self::NoBase { .. } | Self::Fragment { .. } | Self::Config(_) | Self::Make { .. } => true,
+            Self::Patch(_) | Self::Prebuilt(_) | Self::NoBase { .. } | Self::Fragment { .. } | Self::Config(_) | Self::Make { .. } => true,
             Self::Base { cause, .. } => cause.is_the_definitions(),
             Self::Store(_)
             | Self::Source(_)
             | Self::Tree(_)
             | Self::Program(_)
+            | Self::Modules(_)
             | Self::MissingTools { .. }
             | Self::Io { .. }
             | Self::DiskFull { .. }

@@ -31,8 +31,8 @@ pub struct Manifest {
     pub base_key: Option<String>,
     /// Where the source comes from.
     pub source: Provenance,
-    /// What compiled it.
-    pub toolchain: Tools,
+    /// What compiled it; nothing here compiled a prebuilt kernel.
+    pub toolchain: Option<Tools>,
     /// How it was configured.
     pub configuration: ConfigurationRecord,
     /// Compatibility changes in order, the base's among them.
@@ -45,17 +45,20 @@ pub struct Manifest {
     pub seconds: f64,
     /// Objects that were compiled.
     pub objects: u64,
-    /// Signature of the loaded sections of vmlinux.
-    pub elf_signature: String,
+    /// Signature of the loaded sections of vmlinux, if there is one.
+    pub elf_signature: Option<String>,
     /// The signature is the base's: the patches change nothing that runs.
     pub unchanged_from_base: bool,
+    /// Modules of the package that a guest loads at boot, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
 }
 
 /// How a kernel was configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ConfigurationRecord {
-    /// `defconfig`, `allnoconfig`, or the file's path.
+    /// `defconfig`, `allnoconfig`, or the file's path; a prebuilt kernel's in its package.
     pub base: String,
     /// Fragments in order, the base's among them.
     pub fragments: Vec<FileRecord>,

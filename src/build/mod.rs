@@ -2,7 +2,8 @@
 //!
 //! Results are named by a key of all inputs and found again by it. A kernel that others extend leaves its built tree, in whose clone they compile
 //! only what their patches touch. All trees of one family are built at the same path, one at a time: objects and `.cmd` files name paths, and a
-//! clone elsewhere would compile far more than it has to. The source tree is never built in. Whether a kernel boots is not known here.
+//! clone elsewhere would compile far more than it has to. The source tree is never built in. A prebuilt kernel is taken out of its package and
+//! looks the same afterwards. Whether a kernel boots is not known here.
 //!
 //! Read [`build`] first, then `work`, which has the steps in order.
 
@@ -12,7 +13,9 @@ pub mod gc;
 mod log;
 mod make;
 mod manifest;
+mod modules;
 mod plan;
+mod prebuilt;
 pub mod signature;
 mod toolchain;
 mod work;
@@ -22,10 +25,12 @@ use std::sync::Arc;
 
 pub use error::BuildError;
 pub use manifest::{ConfigurationRecord, FileRecord, Manifest};
+pub use prebuilt::PrebuiltError;
 pub use toolchain::Tools;
 
 use crate::event::{Event, Events};
-use crate::spec::{Definitions, Kernel};
+use crate::image::initramfs::Modules;
+use crate::spec::{Definitions, Kernel, Source};
 use crate::store::{Kept, Lock, Store};
 use error::failed;
 use plan::Plan;
@@ -39,10 +44,12 @@ pub struct Built {
     pub folder: PathBuf,
     /// The bzImage.
     pub image: PathBuf,
-    /// The ELF file with symbols.
-    pub vmlinux: PathBuf,
-    /// Addresses of symbols.
-    pub system_map: PathBuf,
+    /// The ELF file with symbols; a prebuilt kernel has none.
+    pub vmlinux: Option<PathBuf>,
+    /// Addresses of symbols; not every package has them.
+    pub system_map: Option<PathBuf>,
+    /// What is loaded at boot; none where the drivers are built in.
+    pub modules: Option<Modules>,
     /// The configuration.
     pub config: PathBuf,
     /// Everything that went into it.
@@ -56,6 +63,7 @@ pub(crate) const VMLINUX: &str = "vmlinux";
 pub(crate) const SYSTEM_MAP: &str = "System.map";
 pub(crate) const CONFIG: &str = "config";
 pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const MODULES: &str = "modules.cpio";
 
 /// Builds a kernel, and first the kernels that it extends, unless they are in the store. `jobs` is how many compilers run at once.
 ///
@@ -65,8 +73,13 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// When the source can't be had, a patch doesn't apply, the configuration can't be kept, or make fails.
 pub async fn build(store: &Store, definitions: &Definitions, kernel: &Kernel, events: &Events, jobs: usize) -> Result<Built, BuildError> {
     let built = async {
-        let plan = Plan::of(store, definitions, kernel, events).await?;
-        work::built(&work::Site { store, definitions, events, jobs }, &plan).await
+        match &kernel.source {
+            Source::Prebuilt(_) => prebuilt::built(store, kernel, events).await,
+            Source::Debian { .. } | Source::Tarball { .. } | Source::Git { .. } | Source::Directory { .. } => {
+                let plan = Plan::of(store, definitions, kernel, events).await?;
+                work::built(&work::Site { store, definitions, events, jobs }, &plan).await
+            }
+        }
     };
     let built = built.await.map_err(|error| error.or_disk_full(store.root(), None));
     if let Err(error) = &built {
@@ -81,8 +94,11 @@ impl Built {
         let in_use = Arc::new(store.in_use(Kept::Builds, key)?);
         let Some(folder) = store.find(Kept::Builds, key) else { return Ok(None) };
         let manifest = read_manifest(&folder)?;
-        let [image, vmlinux, system_map, config] = [IMAGE, VMLINUX, SYSTEM_MAP, CONFIG].map(|name| folder.join(name));
-        Ok(Some(Self { key: key.to_owned(), folder, image, vmlinux, system_map, config, manifest, _in_use: in_use }))
+        let [image, config] = [IMAGE, CONFIG].map(|name| folder.join(name));
+        let [vmlinux, system_map, archive] =
+            [VMLINUX, SYSTEM_MAP, MODULES].map(|name| Some(folder.join(name)).filter(|path| path.exists()));
+        let modules = archive.map(|archive| Modules::new(archive, &manifest.modules));
+        Ok(Some(Self { key: key.to_owned(), folder, image, vmlinux, system_map, modules, config, manifest, _in_use: in_use }))
     }
 }
 

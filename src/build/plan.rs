@@ -127,15 +127,16 @@ impl Plan {
             base: self.base.as_ref().map(|plan| plan.kernel.name.clone()),
             base_key: self.base.as_ref().map(|plan| plan.key.clone()),
             source: self.source.provenance.clone(),
-            toolchain: self.tools.clone(),
+            toolchain: Some(self.tools.clone()),
             configuration: ConfigurationRecord { base: base.clone(), fragments: fragments.clone(), config_blake3, options_on },
             compatibility: compatibility.clone(),
             patches: patches.clone(),
             settings: settings.clone(),
             seconds,
             objects,
-            elf_signature,
+            elf_signature: Some(elf_signature),
             unchanged_from_base,
+            modules: Vec::new(),
         }
     }
 }
@@ -188,6 +189,7 @@ impl Records {
             ConfigurationBase::File(path) => (definitions.shown(path).display().to_string(), record(path)?.blake3),
             // The source's digest covers its content.
             ConfigurationBase::Vendor(path) => (path.display().to_string(), format!("vendor {}", path.display())),
+            ConfigurationBase::Package => ("package".to_owned(), "package".to_owned()),
         };
         Ok(Self {
             base,

@@ -56,11 +56,12 @@ const HEADERS: [(&[&str], &str, &str); 2] = [
     (&["CONFIG_SYSTEM_TRUSTED_KEYRING", "CONFIG_MODULE_SIG"], "openssl/opensslv.h", "libssl-dev"),
 ];
 
-/// The compiler's command.
+/// The compiler's command; none for a prebuilt kernel, which `build` doesn't plan.
 #[must_use]
 pub fn command(toolchain: &Toolchain) -> &str {
     match toolchain {
         Toolchain::Host { compiler } => compiler,
+        Toolchain::None => "",
     }
 }
 
@@ -69,6 +70,7 @@ pub fn command(toolchain: &Toolchain) -> &str {
 pub fn arguments(toolchain: &Toolchain) -> Vec<String> {
     match toolchain {
         Toolchain::Host { compiler } => vec![format!("CC={compiler}"), format!("HOSTCC={compiler}")],
+        Toolchain::None => Vec::new(),
     }
 }
 

@@ -221,6 +221,8 @@ impl Work<'_> {
             }
             ConfigurationBase::File(file) => read(file)?,
             ConfigurationBase::Vendor(file) => read(&self.tree.join(file))?,
+            // A prebuilt kernel's: `build` plans none.
+            ConfigurationBase::Package => return Ok(()),
         };
         let requests = Requests::read(&configuration.fragments)?;
         // Never through a link into the pristine tree.
@@ -294,8 +296,11 @@ impl Work<'_> {
     async fn keep(&self, config: &str, keep_tree: bool) -> Result<Built, BuildError> {
         let plan = self.plan;
         let store = self.site.store.clone();
-        let base =
-            plan.base.as_ref().and_then(|base| Built::find(&store, &base.key).ok().flatten()).map(|built| built.manifest.elf_signature);
+        let base = plan
+            .base
+            .as_ref()
+            .and_then(|base| Built::find(&store, &base.key).ok().flatten())
+            .and_then(|built| built.manifest.elf_signature);
         let (tree, scratch, log) = (self.tree.clone(), self.scratch.clone(), self.log.clone());
         let signed = blocking(move |_| {
             let _scratch = scratch;

@@ -1,5 +1,5 @@
-//! The initramfs: a base that all trials share (the agent as `/init`, busybox, mdadm), and behind it one small segment per trial with the assignment
-//! and the payload. The kernel unpacks archives that follow each other as if they were one.
+//! The initramfs: a base that all trials share (the agent as `/init`, busybox, mdadm), behind it the modules of a kernel that has some, and then one
+//! small segment per trial with the assignment and the payload. The kernel unpacks archives that follow each other as if they were one.
 //!
 //! Not compressed: under TCG the guest takes longer to decompress 7 MB than QEMU to hand them over.
 //!
@@ -89,18 +89,65 @@ fn base_tree() -> Result<Tree, ImageError> {
     Ok(tree)
 }
 
-/// Writes the initramfs of one trial to `into`: the base and this trial's segment.
+/// Where modules are in a guest's initramfs.
+const MODULES: &str = "/hangproof/modules";
+
+/// The modules of a kernel that has some: an archive that follows the base in the initramfs, and what of it is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modules {
+    /// The archive.
+    pub archive: PathBuf,
+    /// Paths in the guest, in the order in which they are loaded.
+    pub order: Vec<String>,
+}
+
+impl Modules {
+    /// The modules of these names, in this order, of an archive that [`of_modules`] wrote.
+    #[must_use]
+    pub fn new(archive: PathBuf, names: &[String]) -> Self {
+        Self { archive, order: names.iter().map(|name| in_guest(name)).collect() }
+    }
+}
+
+fn in_guest(name: &str) -> String {
+    format!("{MODULES}/{name}.ko")
+}
+
+/// Writes the archive of a kernel's modules to `into`: by their names, files of the host.
 ///
 /// # Errors
 /// When a file can't be read or written.
-pub fn for_trial(base: &Path, assignment: &Assignment, payload: &Payload, into: &Path) -> Result<(), ImageError> {
+pub fn of_modules(modules: &[(String, PathBuf)], into: &Path) -> Result<(), ImageError> {
+    let mut tree = Tree::default();
+    for (name, file) in modules {
+        tree.file(in_guest(name), file, 0o600)?;
+    }
+    write(&tree, File::create(into).map_err(failed("create", into))?)
+}
+
+/// Writes the initramfs of one trial to `into`: the base, the kernel's modules, and this trial's segment.
+///
+/// # Errors
+/// When a file can't be read or written.
+pub fn for_trial(
+    base: &Path,
+    modules: Option<&Modules>,
+    assignment: &Assignment,
+    payload: &Payload,
+    into: &Path,
+) -> Result<(), ImageError> {
     let mut tree = Tree::default();
     let json = serde_json::to_vec(assignment).map_err(|cause| ImageError::Description { path: PathBuf::from(ASSIGNMENT), cause })?;
     // It holds no secret (the key in it is public), but nobody else needs it.
     tree.bytes(ASSIGNMENT, json, 0o600)?;
     tree.graft(PAYLOAD, &payload.0)?;
     fs::copy(base, into).map_err(failed("copy the initramfs to", into))?;
-    write(&tree, OpenOptions::new().append(true).open(into).map_err(failed("open", into))?)
+    let mut file = OpenOptions::new().append(true).open(into).map_err(failed("open", into))?;
+    if let Some(Modules { archive, .. }) = modules {
+        let mut archive = File::open(archive).map_err(failed("open", archive))?;
+        std::io::copy(&mut archive, &mut file).map_err(failed("write", into))?;
+    }
+    write(&tree, file)
 }
 
 fn write(tree: &Tree, file: File) -> Result<(), ImageError> {
@@ -132,7 +179,7 @@ mod tests {
         let mut payload = Payload::new();
         payload.bytes("/opt/hangproof/x", "#!/bin/sh\n", 0o755).unwrap();
         let trial = folder.path().join("trial");
-        for_trial(&base_file, &assignment, &payload, &trial).unwrap();
+        for_trial(&base_file, None, &assignment, &payload, &trial).unwrap();
         let (base_bytes, trial_bytes) = (fs::read(&base_file).unwrap(), fs::read(&trial).unwrap());
         let segment = trial_bytes.strip_prefix(base_bytes.as_slice()).unwrap();
         assert_eq!(base_bytes.len() % 4, 0, "the kernel wants an archive to begin at a multiple of 4");

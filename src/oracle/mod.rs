@@ -322,10 +322,10 @@ fn booting(evidence: &Evidence, digest: &Digest, now: At) -> Judgement {
     if let Some((at, step, error)) = &boot.failed {
         let reason = format!("the agent's step {step:?} failed: {error}");
         return closed(match step {
-            // What the kernel has to bring: disks, md, ext4, sysctls, a network.
-            Step::Array | Step::Root | Step::Settings | Step::Network => Observation::BootFailure { reason, at: *at },
+            // What the kernel has to bring: modules that it loads, disks, md, ext4, sysctls, a network.
+            Step::Modules | Step::Array | Step::Root | Step::Settings | Step::Network => Observation::BootFailure { reason, at: *at },
             // What we bring.
-            Step::Start | Step::Modules | Step::Payload | Step::Ssh => invalid(Fault::Guest, reason),
+            Step::Start | Step::Payload | Step::Ssh => invalid(Fault::Guest, reason),
         });
     }
     let limit = evidence.rules.limits.boot;

@@ -7,7 +7,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::plan::{Cell, cells};
-use crate::spec::{Definitions, Expected, Image, Kernel, Layout, Location, Name, Pipeline, Source};
+use crate::spec::{Definitions, Expected, Image, Kernel, Layout, Location, Name, Pipeline, Prebuilt, Source};
 
 /// The kernels, images and pipelines, one table each. `width` is the terminal's, if there is one to fit.
 #[must_use]
@@ -49,6 +49,10 @@ fn source(kernel: &Kernel) -> String {
         Source::Tarball { location: Location::Url(url), .. } => format!("tarball {url}"),
         Source::Git { repository, revision } => format!("git {repository} {revision}"),
         Source::Directory { path } => format!("directory {}", path.display()),
+        Source::Prebuilt(Prebuilt::Debian { package, version: None }) => format!("prebuilt {package}"),
+        Source::Prebuilt(Prebuilt::Debian { package, version: Some(version) }) => format!("prebuilt {package} {version}"),
+        Source::Prebuilt(Prebuilt::File { location: Location::Path(path), .. }) => format!("prebuilt {}", path.display()),
+        Source::Prebuilt(Prebuilt::File { location: Location::Url(url), .. }) => format!("prebuilt {url}"),
     }
 }
 

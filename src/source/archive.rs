@@ -125,7 +125,29 @@ pub fn decompressed<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, A
 /// # Errors
 /// At the first entry that is refused or can't be written; what was unpacked before stays, so `into` is a scratch folder.
 pub fn unpack(archive: impl Read, into: &Path, limits: Limits, stop: &Stop) -> Result<(), ArchiveError> {
+    unpack_by(Rule::WithoutTop, archive, into, limits, stop)
+}
+
+/// Unpacks those regular files of a tar archive whose path is `wanted`, each below `into` at its whole path. Everything else is only checked.
+///
+/// # Errors
+/// As [`unpack`]; a refused entry is one whether it is wanted or not.
+pub fn unpack_some(archive: impl Read, into: &Path, limits: Limits, wanted: fn(&Path) -> bool, stop: &Stop) -> Result<(), ArchiveError> {
+    unpack_by(Rule::Some(wanted), archive, into, limits, stop)
+}
+
+/// What is unpacked.
+#[derive(Clone, Copy)]
+enum Rule {
+    /// Everything, without the one top folder in which it lies.
+    WithoutTop,
+    /// Regular files with such a path.
+    Some(fn(&Path) -> bool),
+}
+
+fn unpack_by(rule: Rule, archive: impl Read, into: &Path, limits: Limits, stop: &Stop) -> Result<(), ArchiveError> {
     let mut unpacking = Unpacking {
+        rule,
         into,
         limits,
         top: None,
@@ -147,6 +169,7 @@ pub fn unpack(archive: impl Read, into: &Path, limits: Limits, stop: &Stop) -> R
 }
 
 struct Unpacking<'a> {
+    rule: Rule,
     into: &'a Path,
     limits: Limits,
     top: Option<PathBuf>,
@@ -171,6 +194,13 @@ impl Unpacking<'_> {
         let path = self.inside(&entry.path_bytes()).map_err(&refused)?;
         if path.as_os_str().is_empty() {
             return if kind.is_dir() { Ok(()) } else { Err(refused(Refusal::NoTopFolder)) };
+        }
+        if let Rule::Some(wanted) = self.rule
+            && !(wanted(&path) && matches!(kind, EntryType::Regular | EntryType::Continuous))
+        {
+            // Passed over, which takes its time too.
+            self.bytes = self.bytes.saturating_add(entry.size());
+            return if self.bytes > self.limits.bytes { Err(refused(Refusal::TooLarge(self.limits.bytes))) } else { Ok(()) };
         }
         let target = self.into.join(&path);
         let write = |cause: io::Error| match cause.kind() {
@@ -240,7 +270,11 @@ impl Unpacking<'_> {
         }
         let Some((first, rest)) = components.split_first() else { return Ok(PathBuf::new()) };
         let top = self.top.get_or_insert_with(|| PathBuf::from(first));
-        if top.as_os_str() == *first { Ok(rest.iter().collect()) } else { Err(Refusal::NoTopFolder) }
+        match self.rule {
+            Rule::Some(_) => Ok(components.iter().collect()),
+            Rule::WithoutTop if top.as_os_str() == *first => Ok(rest.iter().collect()),
+            Rule::WithoutTop => Err(Refusal::NoTopFolder),
+        }
     }
 
     fn folder(&mut self, path: &Path) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Debian packages that hold a kernel's source tarball, brought by apt without root.
+//! Debian packages that hold a kernel's source tarball or a binary kernel, brought by apt without root.
 //!
 //! apt decides which version there is; a version that was fetched before is used again without asking it when the definition names that version,
 //! and with a warning when apt has no network. Nothing is installed.
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::{Hashing, sha256};
 use super::program::{Program, ProgramError};
 use super::stop::{Stop, blocking};
-use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, download, failed, keep, kept, unpack_tree};
+use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, Taken, download, failed, keep, kept, package, unpack_tree};
 use crate::event::Events;
 use crate::store::{Scratch, Store};
 
@@ -26,15 +26,20 @@ struct Record {
     version: String,
     sha256: String,
     size: Option<u64>,
+    /// The kernel's package that a metapackage depends on.
+    kernel: Option<(String, Option<String>)>,
 }
 
-/// Brings the source tree of a package.
-pub async fn fetch(store: &Store, package: &str, version: Option<&str>, events: &Events) -> Result<Fetched, SourceError> {
+/// Brings the source tree of a package, or its kernel.
+pub async fn fetch(store: &Store, package: &str, version: Option<&str>, taken: Taken, events: &Events) -> Result<Fetched, SourceError> {
     check_name(package, "name of a Debian package", "+-.")?;
     if let Some(version) = version {
         check_name(version, "version of a Debian package", "+-.:~")?;
     }
-    let note = format!("debian-{package}");
+    let note = match taken {
+        Taken::Tree => format!("debian-{package}"),
+        Taken::Kernel => format!("prebuilt-{package}"),
+    };
     let before: Vec<Remembered> = store.recall(&note).unwrap_or_default();
     let find = |wanted: &str| match before.iter().find(|one| is_version(one, wanted)) {
         Some(one) => kept(store, one.clone()),
@@ -45,10 +50,10 @@ pub async fn fetch(store: &Store, package: &str, version: Option<&str>, events: 
     {
         return Ok(found);
     }
-    let fresh = match known_record(store, package, version, !before.is_empty()).await {
-        Ok(record) => match find(&record.version)? {
+    let fresh = match offered(store, package, version, taken, !before.is_empty()).await {
+        Ok((package, record)) => match find(&record.version)? {
             Some(found) => return Ok(found),
-            None => bring(store, package, &record, events).await,
+            None => bring(store, &package, &record, taken, events).await,
         },
         Err(failure) => Err(failure),
     };
@@ -65,7 +70,7 @@ pub async fn fetch(store: &Store, package: &str, version: Option<&str>, events: 
         Err(failure @ (SourceError::Program(_) | SourceError::NoPackage { .. })) if version.is_none() => {
             for one in before.into_iter().rev() {
                 if let Some(found) = kept(store, one)? {
-                    let Provenance::Debian { version, .. } = &found.provenance else { continue };
+                    let Some(version) = version_of(&found.provenance) else { continue };
                     events.warn(format!("using {package} {version}, which was fetched before: {failure}"));
                     return Ok(found);
                 }
@@ -77,7 +82,36 @@ pub async fn fetch(store: &Store, package: &str, version: Option<&str>, events: 
 }
 
 fn is_version(one: &Remembered, wanted: &str) -> bool {
-    matches!(&one.provenance, Provenance::Debian { version, .. } if version == wanted)
+    version_of(&one.provenance).is_some_and(|version| version == wanted)
+}
+
+fn version_of(provenance: &Provenance) -> Option<&str> {
+    match provenance {
+        Provenance::Debian { version, .. } => Some(version),
+        Provenance::Prebuilt { version, .. } => version.as_deref(),
+        Provenance::Tarball { .. } | Provenance::Git { .. } | Provenance::Directory { .. } => None,
+    }
+}
+
+/// Most metapackages that are followed to the kernel's own package: Debian has one, its derivatives two.
+const METAPACKAGES: usize = 3;
+
+/// What apt would bring: the package, or the kernel's package that it stands for.
+async fn offered(
+    store: &Store,
+    package: &str,
+    version: Option<&str>,
+    taken: Taken,
+    fetched: bool,
+) -> Result<(String, Record), SourceError> {
+    let mut package = package.to_owned();
+    let mut record = known_record(store, &package, version, fetched).await?;
+    for _ in 0..METAPACKAGES {
+        let Some((kernel, version)) = record.kernel.take().filter(|_| taken == Taken::Kernel) else { break };
+        record = known_record(store, &kernel, version.as_deref(), fetched).await?;
+        package = kernel;
+    }
+    Ok((package, record))
 }
 
 /// Package names and versions become arguments of apt, so they begin with a letter or digit and have no surprising characters.
@@ -134,11 +168,22 @@ async fn record(package: &str, version: Option<&str>, fetched: bool) -> Result<R
 
 fn parse_record(text: &str) -> Option<Record> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(|value| value.trim().to_owned());
-    Some(Record { version: field("Version")?, sha256: field("SHA256")?, size: field("Size").and_then(|size| size.parse().ok()) })
+    let size = field("Size").and_then(|size| size.parse().ok());
+    let kernel = field("Depends").and_then(|depends| depends.split(',').find_map(kernel_dependency));
+    Some(Record { version: field("Version")?, sha256: field("SHA256")?, size, kernel })
 }
 
-/// Downloads a package and takes the tree out of it.
-async fn bring(store: &Store, package: &str, record: &Record, events: &Events) -> Result<Fetched, SourceError> {
+/// `linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)`.
+fn kernel_dependency(depends: &str) -> Option<(String, Option<String>)> {
+    let (name, version) = match depends.trim().split_once(" (= ") {
+        Some((name, version)) => (name, Some(version.strip_suffix(')')?.to_owned())),
+        None => (depends.trim(), None),
+    };
+    (name.starts_with("linux-image-") && !name.contains(' ')).then(|| (name.to_owned(), version))
+}
+
+/// Downloads a package and takes the tree or the kernel out of it.
+async fn bring(store: &Store, package: &str, record: &Record, taken: Taken, events: &Events) -> Result<Fetched, SourceError> {
     let scratch = Arc::new(store.work()?);
     let folder = scratch.path().join("download");
     std::fs::create_dir(&folder).map_err(failed("create", &folder))?;
@@ -156,9 +201,20 @@ async fn bring(store: &Store, package: &str, record: &Record, events: &Events) -
         if found != expected {
             return Err(SourceError::Digest { what: wanted, expected, found });
         }
-        let (tarball, tarball_sha256) = unpack_deb(&deb, &package, &scratch, stop)?;
-        let provenance = Provenance::Debian { package, version, deb_sha256: found, tarball, tarball_sha256: tarball_sha256.clone() };
-        keep(&store, &scratch, Remembered { digest: tarball_sha256, provenance })
+        let remembered = match taken {
+            Taken::Tree => {
+                let (tarball, tarball_sha256) = unpack_deb(&deb, &package, &scratch, stop)?;
+                let provenance =
+                    Provenance::Debian { package, version, deb_sha256: found, tarball, tarball_sha256: tarball_sha256.clone() };
+                Remembered { digest: tarball_sha256, provenance }
+            }
+            Taken::Kernel => {
+                let file = std::fs::File::open(&deb).map_err(failed("open", &deb))?;
+                package::unpack(file, &package, &scratch, stop)?;
+                package::remembered(package, Some(version), found)
+            }
+        };
+        keep(&store, &scratch, remembered)
     })
     .await
 }
@@ -211,9 +267,19 @@ mod tests {
     #[test]
     fn reads_the_first_record_of_apt_cache() {
         let text = "Package: linux-source-6.1\nSource: linux\nVersion: 6.1.192-2\nSize: 139331676\nSHA256: abc\nDescription: x\n";
-        let record = Record { version: "6.1.192-2".into(), sha256: "abc".into(), size: Some(139_331_676) };
+        let record = Record { version: "6.1.192-2".into(), sha256: "abc".into(), size: Some(139_331_676), kernel: None };
         assert_eq!(parse_record(text), Some(record));
         assert_eq!(parse_record("Package: x\n"), None);
+    }
+
+    #[test]
+    fn a_metapackage_names_the_kernel_that_it_stands_for() {
+        let kernel =
+            |depends: &str| parse_record(&format!("Version: 1\nSHA256: abc\nDepends: {depends}\n")).and_then(|record| record.kernel);
+        let named = |name: &str, version: Option<&str>| Some((name.to_owned(), version.map(str::to_owned)));
+        assert_eq!(kernel("linux-image-6.1.0-56-amd64 (= 6.1.192-2)"), named("linux-image-6.1.0-56-amd64", Some("6.1.192-2")));
+        assert_eq!(kernel("linux-firmware, linux-image-5.15.0-91-generic"), named("linux-image-5.15.0-91-generic", None));
+        assert_eq!(kernel("kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120) | linux-initramfs-tool"), None);
     }
 
     #[test]

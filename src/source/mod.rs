@@ -13,6 +13,7 @@ mod digest;
 mod directory;
 mod download;
 mod git;
+mod package;
 pub mod patch;
 pub mod program;
 pub mod stop;
@@ -25,10 +26,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use archive::{ArchiveError, Limits, Refusal, decompressed, unpack};
+pub use archive::{ArchiveError, Limits, Refusal, decompressed, unpack, unpack_some};
 
 use crate::event::Events;
-use crate::spec::Source;
+use crate::spec::{Prebuilt, Source};
 use crate::store::{Kept, Lock, Scratch, Store, StoreError};
 use program::ProgramError;
 use tree::{Index, TreeError};
@@ -86,6 +87,15 @@ pub enum Provenance {
         path: PathBuf,
         /// BLAKE3 of its content.
         blake3: String,
+    },
+    /// A binary kernel package.
+    Prebuilt {
+        /// Its name, or where the file is.
+        package: String,
+        /// Its version, if it came from an index that has one.
+        version: Option<String>,
+        /// SHA-256 of the package.
+        sha256: String,
     },
 }
 
@@ -154,6 +164,12 @@ pub enum SourceError {
         /// The package.
         package: String,
     },
+    /// The file is no Debian package.
+    #[error("{package} is no Debian package: name the .deb of a kernel, such as linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb")]
+    NotDebian {
+        /// The package.
+        package: String,
+    },
     /// A download failed.
     #[error("download {url}: {why}; bring the file by other means and name its path instead of the URL")]
     Download {
@@ -200,11 +216,26 @@ pub async fn fetch(store: &Store, source: &Source, events: &Events) -> Result<Fe
     // Two programs that want the same source take turns; the second one finds it.
     let _turn = store.turn(&note).await?;
     match source {
-        Source::Debian { package, version } => debian::fetch(store, package, version.as_deref(), events).await,
-        Source::Tarball { location, sha256 } => tarball::fetch(store, location, sha256.as_deref(), events).await,
+        Source::Debian { package, version } => debian::fetch(store, package, version.as_deref(), Taken::Tree, events).await,
+        Source::Tarball { location, sha256 } => tarball::fetch(store, location, sha256.as_deref(), Taken::Tree, events).await,
         Source::Git { repository, revision } => git::fetch(store, repository, revision, &note, events).await,
         Source::Directory { path } => directory::fetch(store, path).await,
+        Source::Prebuilt(Prebuilt::Debian { package, version }) => {
+            debian::fetch(store, package, version.as_deref(), Taken::Kernel, events).await
+        }
+        Source::Prebuilt(Prebuilt::File { location, sha256 }) => {
+            tarball::fetch(store, location, sha256.as_deref(), Taken::Kernel, events).await
+        }
     }
+}
+
+/// What a file is brought for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// A source tree.
+    Tree,
+    /// A binary kernel, in a package.
+    Kernel,
 }
 
 fn note_name(source: &Source) -> String {

@@ -1,4 +1,4 @@
-//! Tar archives, on this machine or behind a URL.
+//! Tar archives and packages, on this machine or behind a URL.
 //!
 //! The archive's SHA-256 is its tree's name. A URL's archive is not unpacked before its digest was checked; one on this machine may come without
 //! a digest, and is then named by what it has.
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{Hashing, sha256};
 use super::stop::blocking;
-use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, download, failed, keep, kept, unpack_tree};
+use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, Taken, download, failed, keep, kept, package, unpack_tree};
 use crate::event::Events;
 use crate::spec::Location;
 use crate::store::{Kept, Store};
@@ -25,15 +25,29 @@ struct Hashed {
     sha256: String,
 }
 
-/// Brings the source tree of an archive.
-pub async fn fetch(store: &Store, location: &Location, expected: Option<&str>, events: &Events) -> Result<Fetched, SourceError> {
+/// Brings the tree of an archive, or what is taken of a package.
+pub async fn fetch(
+    store: &Store,
+    location: &Location,
+    expected: Option<&str>,
+    taken: Taken,
+    events: &Events,
+) -> Result<Fetched, SourceError> {
     match location {
-        Location::Path(path) => from_path(store, path, expected).await,
-        Location::Url(url) => from_url(store, url, expected, events).await,
+        Location::Path(path) => from_path(store, path, expected, taken).await,
+        Location::Url(url) => from_url(store, url, expected, taken, events).await,
     }
 }
 
-async fn from_path(store: &Store, path: &Path, expected: Option<&str>) -> Result<Fetched, SourceError> {
+fn remembered(taken: Taken, location: &str, sha256: &str) -> Remembered {
+    let (location, sha256) = (location.to_owned(), sha256.to_owned());
+    match taken {
+        Taken::Tree => Remembered { digest: sha256.clone(), provenance: Provenance::Tarball { location, sha256 } },
+        Taken::Kernel => package::remembered(location, None, sha256),
+    }
+}
+
+async fn from_path(store: &Store, path: &Path, expected: Option<&str>, taken: Taken) -> Result<Fetched, SourceError> {
     let metadata = std::fs::metadata(path).map_err(failed("open", path))?;
     let look = (metadata.size(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino());
     let note = format!("hashed-{}", &blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()[..32]);
@@ -48,19 +62,15 @@ async fn from_path(store: &Store, path: &Path, expected: Option<&str>) -> Result
         }
     };
     check(path.display().to_string(), expected, &found)?;
-    unpacked(store, path.to_owned(), path.display().to_string(), found).await
+    unpacked(store, path.to_owned(), path.display().to_string(), found, taken).await
 }
 
-async fn from_url(store: &Store, url: &str, expected: Option<&str>, events: &Events) -> Result<Fetched, SourceError> {
+async fn from_url(store: &Store, url: &str, expected: Option<&str>, taken: Taken, events: &Events) -> Result<Fetched, SourceError> {
     if !(url.starts_with("https://") || url.starts_with("http://")) {
         return Err(SourceError::Unusable { what: "http: or https: URL", value: url.to_owned() });
     }
-    let remembered = |sha256: &str| {
-        let provenance = Provenance::Tarball { location: url.to_owned(), sha256: sha256.to_owned() };
-        Remembered { digest: sha256.to_owned(), provenance }
-    };
     if let Some(sha256) = expected
-        && let Some(found) = kept(store, remembered(sha256))?
+        && let Some(found) = kept(store, remembered(taken, url, sha256))?
     {
         return Ok(found);
     }
@@ -77,7 +87,7 @@ async fn from_url(store: &Store, url: &str, expected: Option<&str>, events: &Eve
     let found = found.await.map_err(failed("read", &archive))?;
     let checked = check(url.to_owned(), expected, &found);
     let result = match checked {
-        Ok(()) => unpacked(store, archive, url.to_owned(), found).await,
+        Ok(()) => unpacked(store, archive, url.to_owned(), found, taken).await,
         Err(wrong) => Err(wrong),
     };
     let _ = std::fs::remove_dir_all(&folder);
@@ -93,9 +103,8 @@ fn check(what: String, expected: Option<&str>, found: &str) -> Result<(), Source
     }
 }
 
-async fn unpacked(store: &Store, archive: PathBuf, location: String, sha256: String) -> Result<Fetched, SourceError> {
-    let provenance = Provenance::Tarball { location: location.clone(), sha256: sha256.clone() };
-    let remembered = Remembered { digest: sha256.clone(), provenance };
+async fn unpacked(store: &Store, archive: PathBuf, location: String, sha256: String, taken: Taken) -> Result<Fetched, SourceError> {
+    let remembered = remembered(taken, &location, &sha256);
     if let Some(found) = kept(store, remembered.clone())? {
         return Ok(found);
     }
@@ -105,7 +114,10 @@ async fn unpacked(store: &Store, archive: PathBuf, location: String, sha256: Str
         let file = File::open(&archive).map_err(failed("open", &archive))?;
         let mut bytes = Hashing::new(file, stop);
         let refused = |cause| SourceError::Archive { archive: location.clone(), cause };
-        unpack_tree(&mut bytes, &scratch, stop).map_err(refused)?;
+        match taken {
+            Taken::Tree => unpack_tree(&mut bytes, &scratch, stop).map_err(refused)?,
+            Taken::Kernel => package::unpack(&mut bytes, &location, &scratch, stop)?,
+        }
         // What was unpacked is what was checked, even if somebody wrote to the file in between.
         let again = bytes.finish().map_err(|cause| refused(ArchiveError::Damaged(cause)))?;
         check(location.clone(), Some(&sha256), &again)?;

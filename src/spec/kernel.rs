@@ -11,7 +11,7 @@ use super::marks::{Node, Place};
 use super::problem::nearest;
 use super::sheet::Sheet;
 use super::words::{self, absolute, argument, boot_argument, file_below, inside, sha256, wrong};
-use super::{Configuration, ConfigurationBase, Kernel, Location, Name, Source, Toolchain, raw};
+use super::{Configuration, ConfigurationBase, Kernel, Location, Name, Source, Toolchain, prebuilt, raw};
 
 /// What one file says of a kernel; complete only together with its base.
 #[derive(Debug)]
@@ -54,7 +54,13 @@ pub(super) fn check(
         refuse_inherited(sheet, marks, [("source", source.is_some()), ("toolchain", toolchain.is_some())]);
         refuse_inherited(sheet, settings, [("base", configuration.as_ref().is_some_and(|settings| settings.base.is_some()))]);
     }
-    let configuration = if is_variant { configuration } else { sheet.required(configuration, marks, "configuration") };
+    let is_prebuilt = !is_variant && source.as_ref().is_some_and(|source| source.prebuilt.is_some());
+    if is_prebuilt {
+        let given = [toolchain.is_some(), configuration.is_some(), compatibility.is_some(), patches.is_some()];
+        prebuilt::refuse_recipe(sheet, marks, given);
+    }
+    let is_configured = !is_variant && !is_prebuilt;
+    let configuration = if is_configured { sheet.required(configuration, marks, "configuration") } else { configuration };
     let raw::Configuration { base, fragments } = configuration.unwrap_or_default();
     let fragments = sheet.each_once(fragments, settings, "fragments", |text| file_below(&folders.kernels, "kernels", text));
     let compatibility = sheet.each_once(compatibility, marks, "compatibility", |text| file_below(&folders.patches, "patches", text));
@@ -69,6 +75,10 @@ pub(super) fn check(
             Name::new(&base).ok().map(|base| Origin::Extends { base, place })
         }
         None if is_variant => None,
+        None if is_prebuilt => {
+            let source = source.and_then(|source| source_of(sheet, source, marks.at("source")));
+            source.map(|source| Origin::Own { source, toolchain: Toolchain::None, base: ConfigurationBase::Package })
+        }
         None => own(sheet, marks, source, toolchain, base, &folders),
     };
     Some(Draft { name: name?, description: description?, origin: origin?, fragments, compatibility, patches, boot_arguments })
@@ -135,7 +145,7 @@ fn own(
 
 fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Source> {
     match source {
-        raw::Source { debian: Some(debian), tarball: None, git: None, directory: None } => {
+        raw::Source { debian: Some(debian), tarball: None, git: None, directory: None, prebuilt: None } => {
             let marks = marks.at("debian");
             let package = sheet.required(debian.package, marks, "package")?;
             let package = sheet.value(argument(&package, "Debian package", "+-."), marks.at("package").place);
@@ -147,8 +157,10 @@ fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Sou
             };
             Some(Source::Debian { package: package?, version })
         }
-        raw::Source { debian: None, tarball: Some(tarball), git: None, directory: None } => tarball_of(sheet, tarball, marks.at("tarball")),
-        raw::Source { debian: None, tarball: None, git: Some(git), directory: None } => {
+        raw::Source { debian: None, tarball: Some(tarball), git: None, directory: None, prebuilt: None } => {
+            tarball_of(sheet, tarball, marks.at("tarball"))
+        }
+        raw::Source { debian: None, tarball: None, git: Some(git), directory: None, prebuilt: None } => {
             let marks = marks.at("git");
             let repository = sheet.required(git.repository, marks, "repository");
             let revision = sheet.required(git.revision, marks, "revision");
@@ -156,13 +168,20 @@ fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Sou
             let revision = revision.and_then(|text| sheet.value(argument(&text, "git revision", "._/-^~+"), marks.at("revision").place));
             Some(Source::Git { repository: repository?, revision: revision? })
         }
-        raw::Source { debian: None, tarball: None, git: None, directory: Some(directory) } => {
+        raw::Source { debian: None, tarball: None, git: None, directory: Some(directory), prebuilt: None } => {
             let marks = marks.at("directory");
             let path = sheet.required(directory.path, marks, "path")?;
             Some(Source::Directory { path: sheet.value(absolute(&path), marks.at("path").place)? })
         }
+        raw::Source { debian: None, tarball: None, git: None, directory: None, prebuilt: Some(package) } => {
+            prebuilt::package_of(sheet, package, marks.at("prebuilt")).map(Source::Prebuilt)
+        }
         raw::Source { .. } if marks.lost.is_empty() => {
-            sheet.say(marks.place, "a source is exactly one of `debian`, `tarball`, `git` and `directory`", "write one of them");
+            sheet.say(
+                marks.place,
+                "a source is exactly one of `debian`, `tarball`, `git`, `directory` and `prebuilt`",
+                "write one of them",
+            );
             None
         }
         raw::Source { .. } => None,
@@ -193,7 +212,7 @@ fn tarball_of(sheet: &mut Sheet, tarball: raw::Tarball, marks: &Node) -> Option<
     Some(Source::Tarball { location: location?, sha256 })
 }
 
-fn url_of(text: &str) -> Result<String, words::Wrong> {
+pub(super) fn url_of(text: &str) -> Result<String, words::Wrong> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let fine = |rest: &str| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic());
     if rest.is_some_and(fine) { Ok(text.to_owned()) } else { wrong(format!("{text:?} is no URL"), "write `https://...` or `http://...`") }
@@ -278,6 +297,13 @@ fn kernel_of(draft: &Draft, line: &[&Draft], sheet: &mut Sheet) -> Option<Kernel
     );
     let Origin::Own { source, toolchain, base: configuration } = &first.origin else { return None };
     let (_, bases) = line.split_last()?;
+    if let (Source::Prebuilt(_), Origin::Extends { base, place }) = (source, &draft.origin) {
+        // A variant of a variant of it isn't told again.
+        if bases.len() == 1 {
+            sheet.say(*place, format!("`{base}` is prebuilt and can't be extended"), "extend a kernel that is built from source");
+        }
+        return None;
+    }
     let inherited: Vec<&PathBuf> = bases.iter().flat_map(|base| &base.patches).map(|(path, _)| path).collect();
     for (path, place) in draft.patches.iter().filter(|(path, _)| inherited.contains(&path)) {
         let file = path.file_name().unwrap_or_default().to_string_lossy();

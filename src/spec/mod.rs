@@ -13,6 +13,7 @@ mod marks;
 mod mitigation;
 mod overrides;
 mod pipeline;
+mod prebuilt;
 mod problem;
 mod raw;
 mod sheet;
@@ -159,6 +160,28 @@ pub enum Source {
         /// Its absolute path.
         path: PathBuf,
     },
+    /// No source at all: a distribution's own binary kernel. Such a kernel has [`Toolchain::None`], [`ConfigurationBase::Package`], and no patches.
+    Prebuilt(Prebuilt),
+}
+
+/// Where a binary kernel package comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prebuilt {
+    /// A Debian package, brought by apt: the kernel itself, or a metapackage that depends on it (`linux-image-cloud-amd64`).
+    Debian {
+        /// The package.
+        package: String,
+        /// Its version; the newest that apt offers when none is given.
+        version: Option<String>,
+    },
+    /// A package file.
+    File {
+        /// Where it is.
+        location: Location,
+        /// SHA-256 of the package, lower-case hex; always given for a URL.
+        sha256: Option<String>,
+    },
 }
 
 /// A file on this machine or behind a URL.
@@ -180,6 +203,8 @@ pub enum Toolchain {
         /// The compiler's command, without arguments (`gcc`, `gcc-12`).
         compiler: String,
     },
+    /// Nothing is compiled: the kernel is prebuilt.
+    None,
 }
 
 /// How a kernel is configured: a base, then fragments, then `olddefconfig`.
@@ -202,6 +227,8 @@ pub enum ConfigurationBase {
     File(PathBuf),
     /// A whole configuration inside the source tree, relative to it (the vendor's).
     Vendor(PathBuf),
+    /// The one that the package of a prebuilt kernel holds; nothing is configured.
+    Package,
 }
 
 /// The guest's disks.

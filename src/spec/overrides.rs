@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::nearest;
 use super::words::parameter_value;
-use super::{Definitions, Location, Name, Source};
+use super::{Definitions, Location, Name, Prebuilt, Source};
 
 /// Why an override makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +57,16 @@ pub enum OverrideError {
         /// The kernel that has the source.
         origin: Name,
     },
+    /// A package can't take the place of a source tree, nor a source tree that of a package.
+    #[error("`{kernel}` {}", if *prebuilt { "is prebuilt: name a kernel package (.deb)" } else { "is built from source: name a source tree or a tar archive" })]
+    Kind {
+        /// The kernel.
+        kernel: Name,
+        /// Whether its definition says that it is prebuilt.
+        prebuilt: bool,
+    },
     /// A path is neither a folder nor an archive.
-    #[error("{} is no source: {problem}; name a source tree or a tar archive", path.display())]
+    #[error("{} is no source: {problem}; name a source tree, a tar archive or a kernel package", path.display())]
     NoSource {
         /// The path.
         path: PathBuf,
@@ -70,11 +78,14 @@ pub enum OverrideError {
 /// How the names of tar archives end.
 const ARCHIVES: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst", ".tzst"];
 
+/// How the names of kernel packages end.
+const PACKAGE: &str = ".deb";
+
 impl Source {
-    /// The source at a path of this machine: a folder or a tar archive, relative to the current folder or absolute.
+    /// The source at a path of this machine: a folder, a tar archive or a kernel package, relative to the current folder or absolute.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is none of them.
     pub fn from_path(path: &Path) -> Result<Self, OverrideError> {
         let no_source = |problem: &str| OverrideError::NoSource { path: path.to_owned(), problem: problem.to_owned() };
         let found = path.canonicalize().map_err(|error| no_source(&error.to_string()))?;
@@ -83,8 +94,10 @@ impl Source {
             Ok(Self::Directory { path: found })
         } else if found.is_file() && ARCHIVES.iter().any(|ending| name.ends_with(ending)) {
             Ok(Self::Tarball { location: Location::Path(found), sha256: None })
+        } else if found.is_file() && name.ends_with(PACKAGE) {
+            Ok(Self::Prebuilt(Prebuilt::File { location: Location::Path(found), sha256: None }))
         } else {
-            Err(no_source(&format!("neither a folder nor a file that ends in {}", ARCHIVES.join(", "))))
+            Err(no_source(&format!("neither a folder nor a file that ends in {}, {PACKAGE}", ARCHIVES.join(", "))))
         }
     }
 }
@@ -101,7 +114,7 @@ impl Definitions {
     /// Replaces the source of a kernel and of all that extend it.
     ///
     /// # Errors
-    /// When there is no such kernel, or it is a variant.
+    /// When there is no such kernel, it is a variant, or one of the two is prebuilt and the other isn't.
     pub fn with_source(mut self, kernel: &Name, source: &Source) -> Result<Self, OverrideError> {
         let unknown = || OverrideError::UnknownKernel {
             name: kernel.to_string(),
@@ -110,6 +123,11 @@ impl Definitions {
         let origin = self.origin(kernel).ok_or_else(unknown)?;
         if origin != kernel {
             return Err(OverrideError::Variant { kernel: kernel.clone(), origin: origin.clone() });
+        }
+        let is_prebuilt = |source: &Source| matches!(source, Source::Prebuilt(_));
+        let prebuilt = self.kernels.get(kernel).is_some_and(|kernel| is_prebuilt(&kernel.source));
+        if prebuilt != is_prebuilt(source) {
+            return Err(OverrideError::Kind { kernel: kernel.clone(), prebuilt });
         }
         let line: Vec<Name> = self.kernels.keys().filter(|name| self.origin(name) == Some(kernel)).cloned().collect();
         for (_, kernel) in self.kernels.iter_mut().filter(|(name, _)| line.contains(name)) {

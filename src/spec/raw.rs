@@ -38,6 +38,7 @@ pub(super) struct Source {
     pub tarball: Option<Tarball>,
     pub git: Option<Git>,
     pub directory: Option<Directory>,
+    pub prebuilt: Option<Prebuilt>,
 }
 
 /// `source: debian:`.
@@ -70,6 +71,17 @@ pub(super) struct Git {
 #[serde(deny_unknown_fields, expecting = "a map of `path`")]
 pub(super) struct Directory {
     pub path: Option<String>,
+}
+
+/// `source: prebuilt:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `debian` (and `version`), `package` or `url`, and `sha256`")]
+pub(super) struct Prebuilt {
+    pub debian: Option<String>,
+    pub version: Option<String>,
+    pub package: Option<String>,
+    pub url: Option<String>,
+    pub sha256: Option<String>,
 }
 
 /// `toolchain:`, one of its keys.

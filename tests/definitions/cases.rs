@@ -16,6 +16,9 @@ pub const WRITERS: &str = "pipelines/writers/pipeline.yaml";
 /// A name for the case, the file, the text that is replaced (all of it when empty), and what it becomes.
 pub type Case = (&'static str, &'static str, &'static str, &'static str);
 
+/// A kernel that is prebuilt, in place of the one that others extend.
+const PREBUILT: &str = "name: base\ndescription: x\nsource: {prebuilt: {package: /a.deb}}\nboot-arguments: [quiet]\n";
+
 /// What is no YAML, or YAML that a definition may not use.
 pub const SYNTAX: &[Case] = &[
     ("malformed: a bracket is open", BASE, "[first.patch]", "[first.patch"),
@@ -105,6 +108,19 @@ pub const KERNELS: &[Case] = &[
         "extends: base",
         "extends: base\nsource: {directory: {path: /a}}\ntoolchain: {host: {compiler: gcc}}",
     ),
+    (
+        "a prebuilt kernel is not patched, configured or compiled",
+        BASE,
+        "debian: {package: linux-source-6.1}",
+        "prebuilt: {debian: linux-image-cloud-amd64}",
+    ),
+    ("a prebuilt kernel is not extended", BASE, "", PREBUILT),
+    ("prebuilt of nothing", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {}}\n"),
+    ("prebuilt of two kinds", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: a, package: /a.deb}}\n"),
+    ("prebuilt without a digest", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {url: \"https://a/b.deb\"}}\n"),
+    ("prebuilt with a choice that isn't there", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {package: /a.deb, version: \"1\"}}\n"),
+    ("prebuilt with a digest of ours", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: a, sha256: abc}}\n"),
+    ("prebuilt with an option", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: --download-only}}\n"),
     ("several at once", BASE, "source:", "colour: red\nextends: 5\nsource:\n  svn: {}\nold-source:"),
 ];
 
