@@ -48,6 +48,7 @@ fn source(kernel: &Kernel) -> String {
         Source::Tarball { location: Location::Url(url), .. } => format!("tarball {url}"),
         Source::Git { repository, revision } => format!("git {repository} {revision}"),
         Source::Directory { path } => format!("directory {}", path.display()),
+        Source::Srpm(srpm) => format!("srpm {}", srpm.file),
     }
 }
 

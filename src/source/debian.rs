@@ -154,7 +154,7 @@ async fn bring(store: &Store, package: &str, record: &Record, events: &Events) -
     blocking(move |stop| {
         let found = sha256(&deb, stop).map_err(failed("read", &deb))?;
         if found != expected {
-            return Err(SourceError::Digest { what: wanted, expected, found });
+            return Err(SourceError::Digest { what: wanted, algorithm: "SHA-256", expected, found });
         }
         let (tarball, tarball_sha256) = unpack_deb(&deb, &package, &scratch, stop)?;
         let provenance = Provenance::Debian { package, version, deb_sha256: found, tarball, tarball_sha256: tarball_sha256.clone() };

@@ -11,7 +11,7 @@ use super::marks::{Node, Place};
 use super::problem::nearest;
 use super::sheet::Sheet;
 use super::words::{self, absolute, argument, boot_argument, file_below, inside, sha256, wrong};
-use super::{Configuration, ConfigurationBase, Kernel, Location, Name, Source, Toolchain, raw};
+use super::{Configuration, ConfigurationBase, Kernel, Location, Name, Source, Toolchain, raw, srpm};
 
 /// What one file says of a kernel; complete only together with its base.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ fn own(
     if source.is_none() && !marks.excuses("source") {
         sheet.say(marks.key("source"), "a kernel needs `source` or `extends`", "add one of the two");
     }
-    let source = source.and_then(|source| source_of(sheet, source, marks.at("source")));
+    let source = source.and_then(|source| source_of(sheet, source, marks.at("source"), folders));
     let toolchain =
         sheet.required(toolchain, marks, "toolchain").and_then(|toolchain| toolchain_of(sheet, toolchain, marks.at("toolchain")));
     let settings = marks.at("configuration");
@@ -133,9 +133,9 @@ fn own(
     Some(Origin::Own { source: source?, toolchain: toolchain?, base: base? })
 }
 
-fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Source> {
+fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node, folders: &Folders) -> Option<Source> {
     match source {
-        raw::Source { debian: Some(debian), tarball: None, git: None, directory: None } => {
+        raw::Source { debian: Some(debian), tarball: None, git: None, directory: None, srpm: None } => {
             let marks = marks.at("debian");
             let package = sheet.required(debian.package, marks, "package")?;
             let package = sheet.value(argument(&package, "Debian package", "+-."), marks.at("package").place);
@@ -147,8 +147,10 @@ fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Sou
             };
             Some(Source::Debian { package: package?, version })
         }
-        raw::Source { debian: None, tarball: Some(tarball), git: None, directory: None } => tarball_of(sheet, tarball, marks.at("tarball")),
-        raw::Source { debian: None, tarball: None, git: Some(git), directory: None } => {
+        raw::Source { debian: None, tarball: Some(tarball), git: None, directory: None, srpm: None } => {
+            tarball_of(sheet, tarball, marks.at("tarball"))
+        }
+        raw::Source { debian: None, tarball: None, git: Some(git), directory: None, srpm: None } => {
             let marks = marks.at("git");
             let repository = sheet.required(git.repository, marks, "repository");
             let revision = sheet.required(git.revision, marks, "revision");
@@ -156,13 +158,16 @@ fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Sou
             let revision = revision.and_then(|text| sheet.value(argument(&text, "git revision", "._/-^~+"), marks.at("revision").place));
             Some(Source::Git { repository: repository?, revision: revision? })
         }
-        raw::Source { debian: None, tarball: None, git: None, directory: Some(directory) } => {
+        raw::Source { debian: None, tarball: None, git: None, directory: Some(directory), srpm: None } => {
             let marks = marks.at("directory");
             let path = sheet.required(directory.path, marks, "path")?;
             Some(Source::Directory { path: sheet.value(absolute(&path), marks.at("path").place)? })
         }
+        raw::Source { debian: None, tarball: None, git: None, directory: None, srpm: Some(package) } => {
+            srpm::check(sheet, package, marks.at("srpm"), &folders.kernels)
+        }
         raw::Source { .. } if marks.lost.is_empty() => {
-            sheet.say(marks.place, "a source is exactly one of `debian`, `tarball`, `git` and `directory`", "write one of them");
+            sheet.say(marks.place, "a source is exactly one of `debian`, `tarball`, `git`, `directory` and `srpm`", "write one of them");
             None
         }
         raw::Source { .. } => None,

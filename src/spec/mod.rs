@@ -15,6 +15,7 @@ mod pipeline;
 mod problem;
 mod raw;
 mod sheet;
+mod srpm;
 mod words;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{NoRoot, load};
 pub use overrides::OverrideError;
 pub use problem::{Problem, Problems};
+pub use srpm::{PublishedDigest, Srpm, SrpmTarball, VAULT};
 pub use words::{DIR, DURATION};
 
 /// Everything that the definition folders hold.
@@ -157,6 +159,8 @@ pub enum Source {
         /// Its absolute path.
         path: PathBuf,
     },
+    /// A source package of a distribution, with the patches and the configuration that it brings.
+    Srpm(Srpm),
 }
 
 /// A file on this machine or behind a URL.

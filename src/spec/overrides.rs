@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::nearest;
 use super::words::parameter_value;
-use super::{Definitions, Location, Name, Source};
+use super::{Definitions, Location, Name, Source, Srpm, srpm};
 
 /// Why an override makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +57,14 @@ pub enum OverrideError {
         /// The kernel that has the source.
         origin: Name,
     },
+    /// A vault is neither a URL nor a folder.
+    #[error("{vault:?} is no vault: name a URL that begins with https://, or a folder that holds source packages")]
+    NoVault {
+        /// What was given.
+        vault: String,
+    },
     /// A path is neither a folder nor an archive.
-    #[error("{} is no source: {problem}; name a source tree or a tar archive", path.display())]
+    #[error("{} is no source: {problem}; name a source tree, a tar archive or a source package", path.display())]
     NoSource {
         /// The path.
         path: PathBuf,
@@ -71,10 +77,10 @@ pub enum OverrideError {
 const ARCHIVES: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst", ".tzst"];
 
 impl Source {
-    /// The source at a path of this machine: a folder or a tar archive, relative to the current folder or absolute.
+    /// The source at a path of this machine: a folder, a tar archive or a source package, relative to the current folder or absolute.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is none of them.
     pub fn from_path(path: &Path) -> Result<Self, OverrideError> {
         let no_source = |problem: &str| OverrideError::NoSource { path: path.to_owned(), problem: problem.to_owned() };
         let found = path.canonicalize().map_err(|error| no_source(&error.to_string()))?;
@@ -83,8 +89,10 @@ impl Source {
             Ok(Self::Directory { path: found })
         } else if found.is_file() && ARCHIVES.iter().any(|ending| name.ends_with(ending)) {
             Ok(Self::Tarball { location: Location::Path(found), sha256: None })
+        } else if let (true, true, Some(srpm)) = (found.is_file(), name.ends_with(srpm::ENDING), Srpm::at(&found)) {
+            Ok(Self::Srpm(srpm))
         } else {
-            Err(no_source(&format!("neither a folder nor a file that ends in {}", ARCHIVES.join(", "))))
+            Err(no_source(&format!("neither a folder nor a file that ends in {} or {}", ARCHIVES.join(", "), srpm::ENDING)))
         }
     }
 }
