@@ -42,9 +42,12 @@ struct Common {
     /// Folder that holds kernels/, images/ and pipelines/ [default: the first at or above the current folder]
     #[arg(long, global = true, value_name = "DIR")]
     definitions: Option<PathBuf>,
-    /// Build this kernel, and those that extend it, from another source: a folder or a tarball; for a prebuilt kernel, a .deb
+    /// Build this kernel, and those that extend it, from another source: a folder, a tarball or a source package; for a prebuilt kernel, a .deb
     #[arg(long, global = true, value_name = "KERNEL=PATH", value_parser = pair)]
     source: Vec<(String, String)>,
+    /// Where source packages (SRPMs) come from: a URL in place of https://vault.centos.org, or a folder that holds them
+    #[arg(long, global = true, env = "HANGPROOF_VAULT", value_name = "URL-or-FOLDER")]
+    vault: Option<String>,
     /// Show no progress, only warnings and results
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -324,6 +327,9 @@ fn definitions(common: &Common) -> Result<Definitions> {
         }
     };
     let mut definitions = load(&root)?;
+    if let Some(vault) = &common.vault {
+        definitions = definitions.with_vault(vault).map_err(|error| Usage(error.to_string()))?;
+    }
     for (kernel, path) in &common.source {
         let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
         let source = Source::from_path(path.as_ref()).map_err(|error| Usage(error.to_string()))?;

@@ -62,6 +62,16 @@ pub enum BuildError {
         /// The Debian packages that have it.
         packages: Vec<String>,
     },
+    /// The source has no such configuration of the vendor's.
+    #[error(
+        "the source tree has no {}: a distribution's configuration comes with its source package, so fetch that (--vault), or put the file below kernels/ and \
+         write `base: {{file: ...}}`",
+        file.display()
+    )]
+    NoVendor {
+        /// The configuration, relative to the tree.
+        file: PathBuf,
+    },
     /// An operation on a file failed.
     #[error("{what} {}: {cause}", path.display())]
     Io {
@@ -161,7 +171,13 @@ impl BuildError {
     #[must_use]
     pub fn is_the_definitions(&self) -> bool {
         match self {
-            Self::Patch(_) | Self::Prebuilt(_) | Self::NoBase { .. } | Self::Fragment { .. } | Self::Config(_) | Self::Make { .. } => true,
+            Self::Patch(_)
+            | Self::Prebuilt(_)
+            | Self::NoBase { .. }
+            | Self::NoVendor { .. }
+            | Self::Fragment { .. }
+            | Self::Config(_)
+            | Self::Make { .. } => true,
             Self::Base { cause, .. } => cause.is_the_definitions(),
             Self::Store(_)
             | Self::Source(_)

@@ -75,7 +75,7 @@ pub async fn build(store: &Store, definitions: &Definitions, kernel: &Kernel, ev
     let built = async {
         match &kernel.source {
             Source::Prebuilt(_) => prebuilt::built(store, kernel, events).await,
-            Source::Debian { .. } | Source::Tarball { .. } | Source::Git { .. } | Source::Directory { .. } => {
+            Source::Debian { .. } | Source::Tarball { .. } | Source::Git { .. } | Source::Directory { .. } | Source::Srpm(_) => {
                 let plan = Plan::of(store, definitions, kernel, events).await?;
                 work::built(&work::Site { store, definitions, events, jobs }, &plan).await
             }

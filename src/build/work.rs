@@ -220,7 +220,13 @@ impl Work<'_> {
                 read(&path)?
             }
             ConfigurationBase::File(file) => read(file)?,
-            ConfigurationBase::Vendor(file) => read(&self.tree.join(file))?,
+            ConfigurationBase::Vendor(file) => {
+                let path = self.tree.join(file);
+                if !path.is_file() {
+                    return Err(BuildError::NoVendor { file: file.clone() });
+                }
+                read(&path)?
+            }
             // A prebuilt kernel's: `build` plans none.
             ConfigurationBase::Package => return Ok(()),
         };

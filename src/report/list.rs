@@ -53,6 +53,7 @@ fn source(kernel: &Kernel) -> String {
         Source::Prebuilt(Prebuilt::Debian { package, version: Some(version) }) => format!("prebuilt {package} {version}"),
         Source::Prebuilt(Prebuilt::File { location: Location::Path(path), .. }) => format!("prebuilt {}", path.display()),
         Source::Prebuilt(Prebuilt::File { location: Location::Url(url), .. }) => format!("prebuilt {url}"),
+        Source::Srpm(srpm) => format!("srpm {}", srpm.file),
     }
 }
 

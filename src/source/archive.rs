@@ -86,6 +86,9 @@ pub enum Refusal {
     /// A device, fifo or other special file.
     #[error("it is a {0}")]
     Special(&'static str),
+    /// Lies in a folder, in an archive of plain files.
+    #[error("it isn't a plain file beside the others")]
+    NotFlat,
     /// Comes twice, or where a link or file is already.
     #[error("its place is taken by an earlier entry")]
     Twice,
@@ -115,6 +118,8 @@ pub fn decompressed<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, A
         Ok(Box::new(zstd::stream::read::Decoder::with_buffer(archive).map_err(ArchiveError::Damaged)?))
     } else if start.starts_with(b"BZh") {
         Err(ArchiveError::Compression("bzip2"))
+    } else if start.starts_with(b"\x5d\0\0") {
+        Err(ArchiveError::Compression("lzma"))
     } else {
         Ok(Box::new(archive))
     }

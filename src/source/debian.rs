@@ -89,7 +89,7 @@ fn version_of(provenance: &Provenance) -> Option<&str> {
     match provenance {
         Provenance::Debian { version, .. } => Some(version),
         Provenance::Prebuilt { version, .. } => version.as_deref(),
-        Provenance::Tarball { .. } | Provenance::Git { .. } | Provenance::Directory { .. } => None,
+        Provenance::Tarball { .. } | Provenance::Git { .. } | Provenance::Directory { .. } | Provenance::Srpm { .. } => None,
     }
 }
 
@@ -199,7 +199,7 @@ async fn bring(store: &Store, package: &str, record: &Record, taken: Taken, even
     blocking(move |stop| {
         let found = sha256(&deb, stop).map_err(failed("read", &deb))?;
         if found != expected {
-            return Err(SourceError::Digest { what: wanted, expected, found });
+            return Err(SourceError::Digest { what: wanted, algorithm: "SHA-256", expected, found });
         }
         let remembered = match taken {
             Taken::Tree => {

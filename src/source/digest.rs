@@ -1,4 +1,4 @@
-//! SHA-256 of what passes by, for digests that others publish.
+//! SHA-256 of what passes by, for digests that others publish; SHA-1 where they publish nothing better.
 //!
 //! Keys of our own are BLAKE3 and aren't made here.
 //!
@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::stop::Stop;
@@ -28,7 +29,7 @@ impl<'a, R: Read> Hashing<'a, R> {
     /// Reads the rest, and returns the digest of everything in lower-case hex.
     pub fn finish(mut self) -> io::Result<String> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok(self.hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&self.hasher.finalize()))
     }
 }
 
@@ -39,6 +40,24 @@ impl<R: Read> Read for Hashing<'_, R> {
         self.hasher.update(&buffer[..read]);
         Ok(read)
     }
+}
+
+/// SHA-256 and SHA-1 of a file, in lower-case hex.
+pub fn sha256_and_sha1(path: &Path, stop: &Stop) -> io::Result<(String, String)> {
+    let mut bytes = Hashing::new(io::BufReader::with_capacity(1 << 20, File::open(path)?), stop);
+    let mut hasher = Sha1::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = bytes.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((bytes.finish()?, hex(&hasher.finalize())));
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 of a file, in lower-case hex.

@@ -1,11 +1,13 @@
 //! Downloads: curl does them, this file watches how far they are.
 //!
-//! A download that broke off goes on where it ended. What was downloaded is not to be used before its digest was checked, which is the caller's
-//! business.
+//! A download that broke off goes on where it ended, a few times at once and again in the next run, unless the server has another file by then. What
+//! was downloaded is not to be used before its digest was checked, which is the caller's business.
 //!
 //! Read [`download`] first.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use super::SourceError;
@@ -37,38 +39,107 @@ fn size(folder: &Path) -> u64 {
     files.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
 }
 
+/// How often a download that broke off is taken up again, in one call.
+const TRIES: u32 = 5;
+
+/// The pause before a download is taken up again; it doubles each time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The file while it isn't whole.
+const PART: &str = "archive.part";
+
+/// What the server said that the part is of: an `ETag`, or else a date (RFC 9110, 13.1.5).
+const VALIDATOR: &str = "validator";
+
 /// Downloads `url` into `folder`, where an earlier attempt may have left a part of it. Returns the file.
 ///
+/// A part is kept when the download fails, and continued if the server still has the same file.
+///
 /// # Errors
-/// When curl is missing or fails.
+/// When curl is missing, the server can't be reached or doesn't have the file, or the connection broke [`TRIES`] times.
 pub async fn download(url: &str, folder: &Path, events: &Events) -> Result<PathBuf, SourceError> {
-    let file = folder.join("archive");
+    let (part, whole) = (folder.join(PART), folder.join("archive"));
+    let mut attempt = 1;
+    loop {
+        let output = transfer(url, folder, &part, events).await?;
+        let why = match output.status.code() {
+            Some(0) => {
+                std::fs::rename(&part, &whole).map_err(super::failed("rename", &part))?;
+                return Ok(whole);
+            }
+            code => Ended::of(code),
+        };
+        if why == Ended::Unfit {
+            let _ = std::fs::remove_file(&part);
+        }
+        if why == Ended::Refused || attempt == TRIES {
+            return Err(SourceError::Download { url: url.to_owned(), why: last_lines(&output.stderr) });
+        }
+        tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
+        attempt += 1;
+    }
+}
+
+/// How a transfer ended that didn't succeed.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// The connection broke: what is there is good.
+    Broke,
+    /// The server can't go on from what is there, or has another file now.
+    Unfit,
+    /// There is nobody, or they don't have it.
+    Refused,
+}
+
+impl Ended {
+    /// By curl's exit code (curl(1), EXIT CODES).
+    fn of(code: Option<i32>) -> Self {
+        match code {
+            // Partial file, timeout, empty reply, send and receive errors, HTTP/2 and HTTP/3 streams.
+            Some(16 | 18 | 28 | 52 | 55 | 56 | 92 | 95) => Self::Broke,
+            // No ranges, bad resume.
+            Some(33 | 36) => Self::Unfit,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// One run of curl, which adds to the part.
+async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Result<Output, SourceError> {
     let headers = tempfile::NamedTempFile::new().map_err(super::failed("create a file in", &std::env::temp_dir()))?;
-    let already = size(folder);
+    let already = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
+    let validator = folder.join(VALIDATOR);
     let mut curl = Program::new("curl", "curl");
     curl.command
-        .args(["--fail", "--location", "--silent", "--show-error", "--retry", "3", "--connect-timeout", "30"])
+        .args(["--fail", "--location", "--silent", "--show-error", "--connect-timeout", "30"])
         .args(["--speed-limit", "1024", "--speed-time", "60", "--proto", "=http,https", "--continue-at", "-"])
         .arg("--dump-header")
         .arg(headers.path())
         .arg("--output")
-        .arg(&file)
-        .args(["--url", url]);
-    let total = || std::fs::read_to_string(headers.path()).ok().and_then(|text| content_length(&text)).map(|length| length + already);
-    let output = watched(curl.output(), folder, url, total, events).await?;
-    if output.status.success() {
-        return Ok(file);
+        .arg(part);
+    if let (true, Ok(seen)) = (already > 0, std::fs::read_to_string(&validator)) {
+        curl.command.args(["--header", &format!("If-Range: {seen}")]);
     }
-    // What is there is kept for the next attempt, unless the server can't go on from it (416, or an error of its own).
-    if matches!(output.status.code(), Some(22 | 33 | 36)) {
-        let _ = std::fs::remove_file(&file);
+    curl.command.args(["--url", url]);
+    let said = || std::fs::read_to_string(headers.path()).unwrap_or_default();
+    let total = || header(&said(), "content-length").and_then(|length| length.parse::<u64>().ok()).map(|length| length + already);
+    let mut output = watched(curl.output(), folder, url, total, events).await?;
+    let said = said();
+    if let Some(seen) = header(&said, "etag").filter(|tag| !tag.starts_with("W/")).or_else(|| header(&said, "last-modified")) {
+        std::fs::write(&validator, seen).map_err(super::failed("write", &validator))?;
     }
-    Err(SourceError::Download { url: url.to_owned(), why: last_lines(&output.stderr) })
+    // 416: the part is as long as the file or longer, and nobody knows which.
+    let unfit =
+        output.status.code() == Some(22) && already > 0 && said.lines().any(|line| line.starts_with("HTTP/") && line.contains(" 416"));
+    if unfit {
+        output.status = std::process::ExitStatus::from_raw(33 << 8);
+    }
+    Ok(output)
 }
 
-/// The last `Content-Length` of a redirected transfer's headers.
-fn content_length(headers: &str) -> Option<u64> {
-    let mut lengths =
-        headers.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    lengths.next_back()?.1.trim().parse().ok()
+/// A header of a redirected transfer's last answer.
+fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
+    let last = headers.rfind("HTTP/").map_or(headers, |start| &headers[start..]);
+    let mut lines = last.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }

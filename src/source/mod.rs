@@ -16,6 +16,7 @@ mod git;
 mod package;
 pub mod patch;
 pub mod program;
+pub mod srpm;
 pub mod stop;
 mod tarball;
 pub mod tree;
@@ -97,6 +98,27 @@ pub enum Provenance {
         /// SHA-256 of the package.
         sha256: String,
     },
+    /// A source package (SRPM), or the bare tarball of one.
+    Srpm {
+        /// Its URL or path.
+        location: String,
+        /// SHA-256 of the package; none for a bare tarball.
+        sha256: Option<String>,
+        /// Fingerprint or id of the key that signed it, if that was checked.
+        signed_by: Option<String>,
+        /// The tarball's name.
+        tarball: String,
+        /// SHA-256 of the tarball.
+        tarball_sha256: String,
+        /// SHA-1 of the tarball, which some distributions publish.
+        tarball_sha1: String,
+        /// The package's own patches in the order in which its spec file applies them: part of the source, none of the user's.
+        patches: Vec<srpm::PatchRecord>,
+        /// What `EXTRAVERSION` was set to in the Makefile, as the spec file does it.
+        extraversion: Option<String>,
+        /// The configurations of the package that lie at the top of the tree.
+        configurations: Vec<String>,
+    },
 }
 
 /// Why there is no source tree.
@@ -130,10 +152,12 @@ pub enum SourceError {
         cause: ArchiveError,
     },
     /// Something has another content than it should have.
-    #[error("{what} has SHA-256 {found}, expected {expected}: fetch it again, or correct the definition if the new content is right")]
+    #[error("{what} has {algorithm} {found}, expected {expected}: fetch it again, or correct the definition if the new content is right")]
     Digest {
         /// What.
         what: String,
+        /// `SHA-256` or `SHA-1`.
+        algorithm: &'static str,
         /// The digest that it should have.
         expected: String,
         /// The digest that it has.
@@ -170,6 +194,9 @@ pub enum SourceError {
         /// The package.
         package: String,
     },
+    /// A source package can't be used.
+    #[error(transparent)]
+    Srpm(#[from] srpm::SrpmError),
     /// A download failed.
     #[error("download {url}: {why}; bring the file by other means and name its path instead of the URL")]
     Download {
@@ -226,6 +253,7 @@ pub async fn fetch(store: &Store, source: &Source, events: &Events) -> Result<Fe
         Source::Prebuilt(Prebuilt::File { location, sha256 }) => {
             tarball::fetch(store, location, sha256.as_deref(), Taken::Kernel, events).await
         }
+        Source::Srpm(package) => srpm::fetch(store, package, events).await,
     }
 }
 

@@ -48,21 +48,24 @@ fn remembered(taken: Taken, location: &str, sha256: &str) -> Remembered {
 }
 
 async fn from_path(store: &Store, path: &Path, expected: Option<&str>, taken: Taken) -> Result<Fetched, SourceError> {
+    let found = hashed(store, path).await?;
+    check(path.display().to_string(), expected, &found)?;
+    unpacked(store, path.to_owned(), path.display().to_string(), found, taken).await
+}
+
+/// SHA-256 of a file of this machine, remembered as long as the file looks the same.
+pub(super) async fn hashed(store: &Store, path: &Path) -> Result<String, SourceError> {
     let metadata = std::fs::metadata(path).map_err(failed("open", path))?;
     let look = (metadata.size(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino());
     let note = format!("hashed-{}", &blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()[..32]);
     let hashed = store.recall(&note).filter(|hashed: &Hashed| hashed.look == look);
-    let found = match hashed {
-        Some(hashed) => hashed.sha256,
-        None => {
-            let archive = path.to_owned();
-            let found = blocking(move |stop| sha256(&archive, stop)).await.map_err(failed("read", path))?;
-            store.remember(&note, &Hashed { look, sha256: found.clone() });
-            found
-        }
-    };
-    check(path.display().to_string(), expected, &found)?;
-    unpacked(store, path.to_owned(), path.display().to_string(), found, taken).await
+    if let Some(hashed) = hashed {
+        return Ok(hashed.sha256);
+    }
+    let archive = path.to_owned();
+    let found = blocking(move |stop| sha256(&archive, stop)).await.map_err(failed("read", path))?;
+    store.remember(&note, &Hashed { look, sha256: found.clone() });
+    Ok(found)
 }
 
 async fn from_url(store: &Store, url: &str, expected: Option<&str>, taken: Taken, events: &Events) -> Result<Fetched, SourceError> {
@@ -94,10 +97,11 @@ async fn from_url(store: &Store, url: &str, expected: Option<&str>, taken: Taken
     result
 }
 
-fn check(what: String, expected: Option<&str>, found: &str) -> Result<(), SourceError> {
+/// Compares a digest with the expected one, if one is expected.
+pub(super) fn check(what: String, expected: Option<&str>, found: &str) -> Result<(), SourceError> {
     match expected {
         Some(expected) if !expected.eq_ignore_ascii_case(found) => {
-            Err(SourceError::Digest { what, expected: expected.to_owned(), found: found.to_owned() })
+            Err(SourceError::Digest { what, algorithm: "SHA-256", expected: expected.to_owned(), found: found.to_owned() })
         }
         _ => Ok(()),
     }

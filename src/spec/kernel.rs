@@ -11,7 +11,7 @@ use super::marks::{Node, Place};
 use super::problem::nearest;
 use super::sheet::Sheet;
 use super::words::{self, absolute, argument, boot_argument, file_below, inside, sha256, wrong};
-use super::{Configuration, ConfigurationBase, Kernel, Location, Name, Source, Toolchain, prebuilt, raw};
+use super::{Configuration, ConfigurationBase, Kernel, Location, Name, Source, Toolchain, prebuilt, raw, srpm};
 
 /// What one file says of a kernel; complete only together with its base.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(super) fn check(
         }
         None if is_variant => None,
         None if is_prebuilt => {
-            let source = source.and_then(|source| source_of(sheet, source, marks.at("source")));
+            let source = source.and_then(|source| source_of(sheet, source, marks.at("source"), &folders));
             source.map(|source| Origin::Own { source, toolchain: Toolchain::None, base: ConfigurationBase::Package })
         }
         None => own(sheet, marks, source, toolchain, base, &folders),
@@ -125,7 +125,7 @@ fn own(
     if source.is_none() && !marks.excuses("source") {
         sheet.say(marks.key("source"), "a kernel needs `source` or `extends`", "add one of the two");
     }
-    let source = source.and_then(|source| source_of(sheet, source, marks.at("source")));
+    let source = source.and_then(|source| source_of(sheet, source, marks.at("source"), folders));
     let toolchain =
         sheet.required(toolchain, marks, "toolchain").and_then(|toolchain| toolchain_of(sheet, toolchain, marks.at("toolchain")));
     let settings = marks.at("configuration");
@@ -143,49 +143,47 @@ fn own(
     Some(Origin::Own { source: source?, toolchain: toolchain?, base: base? })
 }
 
-fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node) -> Option<Source> {
-    match source {
-        raw::Source { debian: Some(debian), tarball: None, git: None, directory: None, prebuilt: None } => {
-            let marks = marks.at("debian");
-            let package = sheet.required(debian.package, marks, "package")?;
-            let package = sheet.value(argument(&package, "Debian package", "+-."), marks.at("package").place);
-            let version =
-                debian.version.map(|version| sheet.value(argument(&version, "Debian version", ".+:~-"), marks.at("version").place));
-            let version = match version {
-                Some(version) => Some(version?),
-                None => None,
-            };
-            Some(Source::Debian { package: package?, version })
+fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node, folders: &Folders) -> Option<Source> {
+    let raw::Source { debian, tarball, git, directory, srpm, prebuilt } = source;
+    let given = [debian.is_some(), tarball.is_some(), git.is_some(), directory.is_some(), srpm.is_some(), prebuilt.is_some()];
+    if given.into_iter().filter(|is_given| *is_given).count() != 1 {
+        if marks.lost.is_empty() {
+            let message = "a source is exactly one of `debian`, `tarball`, `git`, `directory`, `srpm` and `prebuilt`";
+            sheet.say(marks.place, message, "write one of them");
         }
-        raw::Source { debian: None, tarball: Some(tarball), git: None, directory: None, prebuilt: None } => {
-            tarball_of(sheet, tarball, marks.at("tarball"))
-        }
-        raw::Source { debian: None, tarball: None, git: Some(git), directory: None, prebuilt: None } => {
-            let marks = marks.at("git");
-            let repository = sheet.required(git.repository, marks, "repository");
-            let revision = sheet.required(git.revision, marks, "revision");
-            let repository = repository.and_then(|text| sheet.value(repository_of(&text), marks.at("repository").place));
-            let revision = revision.and_then(|text| sheet.value(argument(&text, "git revision", "._/-^~+"), marks.at("revision").place));
-            Some(Source::Git { repository: repository?, revision: revision? })
-        }
-        raw::Source { debian: None, tarball: None, git: None, directory: Some(directory), prebuilt: None } => {
-            let marks = marks.at("directory");
-            let path = sheet.required(directory.path, marks, "path")?;
-            Some(Source::Directory { path: sheet.value(absolute(&path), marks.at("path").place)? })
-        }
-        raw::Source { debian: None, tarball: None, git: None, directory: None, prebuilt: Some(package) } => {
-            prebuilt::package_of(sheet, package, marks.at("prebuilt")).map(Source::Prebuilt)
-        }
-        raw::Source { .. } if marks.lost.is_empty() => {
-            sheet.say(
-                marks.place,
-                "a source is exactly one of `debian`, `tarball`, `git`, `directory` and `prebuilt`",
-                "write one of them",
-            );
-            None
-        }
-        raw::Source { .. } => None,
+        return None;
     }
+    let debian = debian.map(|debian| debian_of(sheet, debian, marks.at("debian")));
+    let tarball = tarball.map(|tarball| tarball_of(sheet, tarball, marks.at("tarball")));
+    let git = git.map(|git| git_of(sheet, git, marks.at("git")));
+    let directory = directory.map(|directory| directory_of(sheet, directory, marks.at("directory")));
+    let srpm = srpm.map(|package| srpm::check(sheet, package, marks.at("srpm"), &folders.kernels));
+    let prebuilt = prebuilt.map(|package| prebuilt::package_of(sheet, package, marks.at("prebuilt")).map(Source::Prebuilt));
+    debian.or(tarball).or(git).or(directory).or(srpm).or(prebuilt)?
+}
+
+fn debian_of(sheet: &mut Sheet, debian: raw::Debian, marks: &Node) -> Option<Source> {
+    let package = sheet.required(debian.package, marks, "package")?;
+    let package = sheet.value(argument(&package, "Debian package", "+-."), marks.at("package").place);
+    let version = debian.version.map(|version| sheet.value(argument(&version, "Debian version", ".+:~-"), marks.at("version").place));
+    let version = match version {
+        Some(version) => Some(version?),
+        None => None,
+    };
+    Some(Source::Debian { package: package?, version })
+}
+
+fn git_of(sheet: &mut Sheet, git: raw::Git, marks: &Node) -> Option<Source> {
+    let repository = sheet.required(git.repository, marks, "repository");
+    let revision = sheet.required(git.revision, marks, "revision");
+    let repository = repository.and_then(|text| sheet.value(repository_of(&text), marks.at("repository").place));
+    let revision = revision.and_then(|text| sheet.value(argument(&text, "git revision", "._/-^~+"), marks.at("revision").place));
+    Some(Source::Git { repository: repository?, revision: revision? })
+}
+
+fn directory_of(sheet: &mut Sheet, directory: raw::Directory, marks: &Node) -> Option<Source> {
+    let path = sheet.required(directory.path, marks, "path")?;
+    Some(Source::Directory { path: sheet.value(absolute(&path), marks.at("path").place)? })
 }
 
 fn tarball_of(sheet: &mut Sheet, tarball: raw::Tarball, marks: &Node) -> Option<Source> {

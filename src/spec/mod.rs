@@ -17,6 +17,7 @@ mod prebuilt;
 mod problem;
 mod raw;
 mod sheet;
+mod srpm;
 mod words;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use load::{NoRoot, load};
 pub use mitigation::Mitigation;
 pub use overrides::OverrideError;
 pub use problem::{Problem, Problems};
+pub use srpm::{PublishedDigest, Srpm, SrpmTarball, VAULT};
 pub use words::{DIR, DURATION};
 
 /// Everything that the definition folders hold.
@@ -160,6 +162,8 @@ pub enum Source {
         /// Its absolute path.
         path: PathBuf,
     },
+    /// A source package of a distribution, with the patches and the configuration that it brings.
+    Srpm(Srpm),
     /// No source at all: a distribution's own binary kernel. Such a kernel has [`Toolchain::None`], [`ConfigurationBase::Package`], and no patches.
     Prebuilt(Prebuilt),
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::nearest;
 use super::words::parameter_value;
-use super::{Definitions, Location, Name, Prebuilt, Source};
+use super::{Definitions, Location, Name, Prebuilt, Source, Srpm, srpm};
 
 /// Why an override makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +65,14 @@ pub enum OverrideError {
         /// Whether its definition says that it is prebuilt.
         prebuilt: bool,
     },
+    /// A vault is neither a URL nor a folder.
+    #[error("{vault:?} is no vault: name a URL that begins with https://, or a folder that holds source packages")]
+    NoVault {
+        /// What was given.
+        vault: String,
+    },
     /// A path is neither a folder nor an archive.
-    #[error("{} is no source: {problem}; name a source tree, a tar archive or a kernel package", path.display())]
+    #[error("{} is no source: {problem}; name a source tree, a tar archive, a source package or a kernel package", path.display())]
     NoSource {
         /// The path.
         path: PathBuf,
@@ -82,7 +88,7 @@ const ARCHIVES: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar
 const PACKAGE: &str = ".deb";
 
 impl Source {
-    /// The source at a path of this machine: a folder, a tar archive or a kernel package, relative to the current folder or absolute.
+    /// The source at a path of this machine: a folder, a tar archive, a source package or a kernel package, relative to the current folder or absolute.
     ///
     /// # Errors
     /// When it is none of them.
@@ -96,8 +102,11 @@ impl Source {
             Ok(Self::Tarball { location: Location::Path(found), sha256: None })
         } else if found.is_file() && name.ends_with(PACKAGE) {
             Ok(Self::Prebuilt(Prebuilt::File { location: Location::Path(found), sha256: None }))
+        } else if let (true, true, Some(srpm)) = (found.is_file(), name.ends_with(srpm::ENDING), Srpm::at(&found)) {
+            Ok(Self::Srpm(srpm))
         } else {
-            Err(no_source(&format!("neither a folder nor a file that ends in {}, {PACKAGE}", ARCHIVES.join(", "))))
+            let endings = ARCHIVES.join(", ");
+            Err(no_source(&format!("neither a folder nor a file that ends in {endings}, {} or {PACKAGE}", srpm::ENDING)))
         }
     }
 }

@@ -39,6 +39,7 @@ pub(super) struct Source {
     pub git: Option<Git>,
     pub directory: Option<Directory>,
     pub prebuilt: Option<Prebuilt>,
+    pub srpm: Option<Srpm>,
 }
 
 /// `source: debian:`.
@@ -71,6 +72,26 @@ pub(super) struct Git {
 #[serde(deny_unknown_fields, expecting = "a map of `path`")]
 pub(super) struct Directory {
     pub path: Option<String>,
+}
+
+/// `source: srpm:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `file`, `path`, `sha256`, `tarball` and `key`")]
+pub(super) struct Srpm {
+    pub file: Option<String>,
+    pub path: Option<String>,
+    pub sha256: Option<String>,
+    pub tarball: Option<SrpmTarball>,
+    pub key: Option<String>,
+}
+
+/// `source: srpm: tarball:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `name`, and `sha1` or `sha256`")]
+pub(super) struct SrpmTarball {
+    pub name: Option<String>,
+    pub sha1: Option<String>,
+    pub sha256: Option<String>,
 }
 
 /// `source: prebuilt:`.

@@ -152,6 +152,15 @@ pub(super) fn sha256(text: &str) -> Result<String, Wrong> {
     wrong(format!("{text:?} is no SHA-256 digest"), "write 64 lower-case hexadecimal digits, as `sha256sum` prints them")
 }
 
+/// A SHA-1 digest.
+pub(super) fn sha1(text: &str) -> Result<String, Wrong> {
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if text.len() == 40 && text.chars().all(hex) {
+        return Ok(text.to_owned());
+    }
+    wrong(format!("{text:?} is no SHA-1 digest"), "write 40 lower-case hexadecimal digits, as `sha1sum` prints them")
+}
+
 /// A word that is handed to a program of the host: not empty, not an option, only letters, digits and `punctuation`.
 pub(super) fn argument(text: &str, what: &str, punctuation: &str) -> Result<String, Wrong> {
     let fine = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);

@@ -1,0 +1,107 @@
+//! What a spec file does to the unpacked tarball: its patches, its version, its configurations.
+//!
+//! A spec file's patches may need fuzz, which `source::patch` refuses, so patch(1) applies them here: as unified diffs only, because an ed script in a
+//! patch is a program, and only after [`patch::read`] has found every path in the tree. The tree is a scratch folder's, and shares no file with another.
+//!
+//! Read [`patches`] first.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{PatchRecord, Recipe, SrpmError};
+use crate::source::digest::sha256;
+use crate::source::patch;
+use crate::source::program::{Program, last_lines};
+use crate::source::stop::Stop;
+use crate::source::{SourceError, failed};
+
+/// Applies the patches of a recipe, whose files lie in `payload`.
+pub async fn patches(tree: &Path, payload: &Path, recipe: &Recipe, package: &str) -> Result<Vec<PatchRecord>, SourceError> {
+    let mut records = Vec::new();
+    for hook in &recipe.applied {
+        let file = payload.join(&hook.patch);
+        let bytes = fs::read(&file).map_err(failed("read", &file))?;
+        // As `wc -l` counts.
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let applied = hook.more_lines_than.is_none_or(|least| lines > least);
+        if applied {
+            let fails = |why| SrpmError::Patch { package: package.to_owned(), patch: hook.patch.clone(), why };
+            check(&file, &bytes).map_err(fails)?;
+            apply(tree, &file, recipe.fuzz).await?.map_err(fails)?;
+        }
+        let sha256 = sha256(&file, &Stop::default()).map_err(failed("read", &file))?;
+        records.push(PatchRecord { name: hook.patch.clone(), sha256, applied });
+    }
+    Ok(records)
+}
+
+/// Whether a patch is a unified diff of plain files in the tree.
+fn check(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    let text = String::from_utf8_lossy(bytes);
+    patch::read(file, &text).map_err(|error| error.to_string())?;
+    let links = text.lines().find(|line| (line.starts_with("new") || line.starts_with("old")) && line.ends_with(" 120000"));
+    links.map_or(Ok(()), |_| Err("it makes a symbolic link".to_owned()))
+}
+
+/// Runs patch(1). The inner result is what it says of the patch.
+async fn apply(tree: &Path, file: &Path, fuzz: u32) -> Result<Result<(), String>, SourceError> {
+    let mut program = Program::new("patch", "patch");
+    program.command.current_dir(tree).env_remove("POSIXLY_CORRECT").env_remove("PATCH_GET").env_remove("SIMPLE_BACKUP_SUFFIX");
+    program.command.args(["-p1", &format!("-F{fuzz}"), "--unified", "--forward", "--batch", "--no-backup-if-mismatch", "--reject-file=-"]);
+    let output = program.command.arg("--input").arg(file).output().await.map_err(|cause| program.not_run(cause))?;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failures = failures(&said);
+    Ok(Err(if failures.is_empty() { last_lines(&[output.stdout, output.stderr].concat()) } else { failures.join("; ") }))
+}
+
+/// Each hunk that patch(1) says has failed, with its file.
+fn failures(said: &str) -> Vec<String> {
+    let (mut file, mut failures) = ("", Vec::new());
+    for line in said.lines() {
+        if let Some(name) = line.strip_prefix("patching file ") {
+            file = name;
+        } else if let Some((number, line)) = line.strip_prefix("Hunk #").and_then(|rest| rest.split_once(" FAILED at ")) {
+            failures.push(format!("hunk {number} of {file} (line {} there) finds other text", line.trim_end_matches('.')));
+        }
+    }
+    failures
+}
+
+/// Sets the Makefile's `EXTRAVERSION`, so that `uname -r` says what the distribution's kernel says.
+pub fn extraversion(tree: &Path, value: &str, package: &str, spec: &str) -> Result<(), SourceError> {
+    let path = tree.join("Makefile");
+    let missing = || SrpmError::Extraversion { package: package.to_owned(), spec: spec.to_owned() };
+    let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
+    if !is_file {
+        return Err(missing().into());
+    }
+    let bytes = fs::read(&path).map_err(failed("read", &path))?;
+    let mut found = false;
+    let mut written = Vec::with_capacity(bytes.len() + value.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"EXTRAVERSION") {
+            found = true;
+            written.extend_from_slice(format!("EXTRAVERSION = {value}\n").as_bytes());
+        } else {
+            written.extend_from_slice(line);
+        }
+    }
+    if !found {
+        return Err(missing().into());
+    }
+    fs::write(&path, written).map_err(failed("write", &path))
+}
+
+/// Lays configurations at the top of the tree, as the spec file does.
+pub fn configurations(payload: &Path, names: &[String], tree: &Path) -> Result<(), SourceError> {
+    for name in names {
+        let target = tree.join(name);
+        let copied = fs::File::create_new(&target).and_then(|mut file| io::copy(&mut fs::File::open(payload.join(name))?, &mut file));
+        copied.map_err(failed("create", &target))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! A source package as a file: its headers, its signature, and the files in it.
+//!
+//! The headers' bounds are checked before the rpm crate sees them, because it trusts them; the payload is read as a stream and never held. A payload
+//! is flat, so whatever is no plain file with a plain name is refused. Files are compared with the header's digests, since a signature covers the header
+//! only. Nothing in a package is run. The only place that names the rpm crate.
+//!
+//! Read [`Package`] first.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use cpio::newc;
+use rpm::signature::pgp::Verifier;
+use rpm::{DigestAlgorithm, IndexTag, PackageMetadata};
+
+use super::SrpmError;
+use crate::source::archive::{ArchiveError, Limits, Refusal, decompressed};
+use crate::source::digest::Hashing;
+use crate::source::stop::Stop;
+use crate::source::{SourceError, failed};
+
+/// How much a payload may hold: forty times the 100 MB in 60 files of an EL7 kernel.
+pub const LIMITS: Limits = Limits { bytes: 4 << 30, entries: 10_000, path: 255 };
+
+/// A source package whose headers were read.
+#[derive(Debug)]
+pub struct Package {
+    /// Its file name, for messages.
+    pub name: String,
+    /// `NAME`, `VERSION` and `RELEASE` of its header.
+    pub nvr: [String; 3],
+    path: PathBuf,
+    metadata: PackageMetadata,
+    payload: u64,
+    /// SHA-256 of each file by name, if the header has it.
+    listed: Option<BTreeMap<String, String>>,
+}
+
+/// The lead, which rpm ignores but for its magic number (lib/rpmlead.c).
+const LEAD: usize = 96;
+/// Most index entries and bytes of data that a header may have: rpm's own limit of tags, and 16 times what a kernel's header has.
+const MOST_ENTRIES: usize = 0xffff;
+const MOST_DATA: usize = 16 << 20;
+
+impl Package {
+    /// Reads the headers of a file.
+    ///
+    /// # Errors
+    /// When it can't be read or is no source package.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self::named(path, &name)
+    }
+
+    /// As [`Package::open`], with another name in messages.
+    pub(super) fn named(path: &Path, name: &str) -> Result<Self, SourceError> {
+        let header = |why: String| SrpmError::Header { package: name.to_owned(), why };
+        let mut file = BufReader::new(File::open(path).map_err(failed("open", path))?);
+        let bytes = headers(&mut file).map_err(|cause| header(cause.to_string()))?;
+        let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(|cause| header(cause.to_string()))?;
+        if !metadata.is_source_package() {
+            return Err(header("it is a binary package".to_owned()).into());
+        }
+        let text = |tag| metadata.header.get_entry_data_as_string(tag).map(str::to_owned).map_err(|cause| header(cause.to_string()));
+        let nvr = [text(IndexTag::RPMTAG_NAME)?, text(IndexTag::RPMTAG_VERSION)?, text(IndexTag::RPMTAG_RELEASE)?];
+        let listed = listed(&metadata);
+        Ok(Self { name: name.to_owned(), nvr, path: path.to_owned(), payload: bytes.len() as u64, listed, metadata })
+    }
+
+    /// Checks that a key of the file `key` signed the package. Returns the key's fingerprint or id.
+    ///
+    /// # Errors
+    /// When there is no such key or signature, or when the signature says nothing of the files.
+    pub fn signed_by(&self, key: &Path) -> Result<String, SourceError> {
+        let unusable = |why: String| SrpmError::Key { key: key.to_owned(), why };
+        let text = fs::read_to_string(key).map_err(|cause| unusable(cause.to_string()))?;
+        let verifier = Verifier::from_asc(&text).map_err(|cause| unusable(cause.to_string()))?;
+        let wrong = |why: String| SrpmError::Signature { package: self.name.clone(), key: key.to_owned(), why };
+        let report = self.metadata.check_signatures(verifier).map_err(|cause| wrong(cause.to_string()))?;
+        report.digests.result().map_err(|cause| wrong(cause.to_string()))?;
+        if report.signatures.is_empty() {
+            return Err(wrong("it has no signature of its header".to_owned()).into());
+        }
+        let good = report.signatures.iter().find(|signature| signature.is_verified());
+        let Some(good) = good else {
+            let why = report.signatures.iter().find_map(|signature| signature.result().err()).map(ToString::to_string);
+            return Err(wrong(why.unwrap_or_default()).into());
+        };
+        if self.listed.is_none() {
+            return Err(SrpmError::WeakSignature { package: self.name.clone() }.into());
+        }
+        Ok(good.info.fingerprint().or_else(|| good.info.key_id()).unwrap_or("unknown").to_owned())
+    }
+
+    /// Writes the files of the payload into the folder `into`. Returns their names.
+    ///
+    /// # Errors
+    /// At the first entry that is refused or isn't what the header says; what was written before stays, so `into` is a scratch folder.
+    pub fn extract(&self, into: &Path, limits: Limits, stop: &Stop) -> Result<Vec<String>, SourceError> {
+        let bad = |cause| SourceError::Archive { archive: self.name.clone(), cause };
+        let damaged = |cause| bad(ArchiveError::Damaged(cause));
+        let mut file = File::open(&self.path).map_err(failed("open", &self.path))?;
+        file.seek(SeekFrom::Start(self.payload)).map_err(failed("read", &self.path))?;
+        let ration = Cell::new(0);
+        let mut payload = Rationed { inner: decompressed(file).map_err(bad)?, left: &ration };
+        let (mut names, mut left) = (Vec::new(), limits.bytes);
+        for number in 1.. {
+            stop.check().map_err(damaged)?;
+            // A name's length is the archive's word, and the reader would hold all of it.
+            ration.set(ENTRY_HEADER + limits.path as u64 + PADDING);
+            let mut entry = newc::Reader::new(&mut payload).map_err(damaged)?;
+            if entry.entry().is_trailer() {
+                break;
+            }
+            let shown = entry.entry().name().to_owned();
+            let refused = |why| bad(ArchiveError::Refused { entry: shown.clone(), why });
+            let size = u64::from(entry.entry().file_size());
+            let name = plain_name(&shown, entry.entry().mode()).map_err(refused)?;
+            if number > limits.entries {
+                return Err(refused(Refusal::TooMany(number)));
+            }
+            left = left.checked_sub(size).ok_or_else(|| refused(Refusal::TooLarge(limits.bytes)))?;
+            ration.set(size + PADDING);
+            let target = into.join(name);
+            let mut file = File::create_new(&target).map_err(|cause| match cause.kind() {
+                io::ErrorKind::AlreadyExists => refused(Refusal::Twice),
+                _ => bad(ArchiveError::Write { path: target.clone(), cause }),
+            })?;
+            let mut hashing = Hashing::new(&mut entry, stop);
+            let copied = io::copy(&mut hashing, &mut file).map_err(damaged)?;
+            let sha256 = hashing.finish().map_err(damaged)?;
+            if copied != size {
+                return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
+            }
+            entry.finish().map_err(damaged)?;
+            if self.listed.as_ref().is_some_and(|listed| listed.get(name) != Some(&sha256)) {
+                return Err(SrpmError::NotAsListed { package: self.name.clone(), file: name.to_owned() }.into());
+            }
+            names.push(name.to_owned());
+        }
+        let missing = self.listed.iter().flat_map(BTreeMap::keys).find(|listed| !names.contains(listed));
+        match missing {
+            Some(file) => Err(SrpmError::NotAsListed { package: self.name.clone(), file: file.clone() }.into()),
+            None => Ok(names),
+        }
+    }
+}
+
+/// Bytes of a cpio entry before its name, and the most that pads a name or a file (cpio(5), New ASCII Format).
+const ENTRY_HEADER: u64 = 110;
+const PADDING: u64 = 3;
+
+/// A reader that gives no more than it was told to, so that an archive's word on a length is never a reason to allocate.
+struct Rationed<'a, R> {
+    inner: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Rationed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("an entry's name is longer than a name can be"));
+        }
+        let read = self.inner.read(&mut buffer[..most])?;
+        self.left.set(self.left.get() - read as u64);
+        Ok(read)
+    }
+}
+
+/// The name of an entry that is a plain file beside the others. Packages of some builders write `./` before it.
+fn plain_name(name: &str, mode: u32) -> Result<&str, Refusal> {
+    let plain = name.strip_prefix("./").unwrap_or(name);
+    let path = Path::new(plain);
+    if plain.chars().any(char::is_control) {
+        return Err(Refusal::Unprintable);
+    }
+    if path.is_absolute() {
+        return Err(Refusal::Absolute);
+    }
+    if path.components().any(|component| component == Component::ParentDir) {
+        return Err(Refusal::Parent);
+    }
+    // inode(7), the file type.
+    match mode & 0o170_000 {
+        0o100_000 => {}
+        0o120_000 => return Err(Refusal::Special("symbolic link")),
+        0o040_000 => return Err(Refusal::Special("folder")),
+        0o020_000 | 0o060_000 => return Err(Refusal::Special("device")),
+        0o010_000 => return Err(Refusal::Special("fifo")),
+        _ => return Err(Refusal::Special("special file")),
+    }
+    if plain.is_empty() || plain.contains('/') || plain == "." { Err(Refusal::NotFlat) } else { Ok(plain) }
+}
+
+/// The bytes of the lead and the two headers, which leaves `file` where the payload begins. What an index says is compared with what there is: the
+/// crate slices by it.
+fn headers(file: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; LEAD];
+    file.read_exact(&mut bytes)?;
+    if !bytes.starts_with(b"\xed\xab\xee\xdb") {
+        return Err(io::Error::other("it doesn't begin as a package does"));
+    }
+    header(file, &mut bytes)?;
+    // The signature's data are padded to eight bytes (lib/signature.c).
+    let padding = bytes.len().next_multiple_of(8) - bytes.len();
+    take(file, &mut bytes, padding)?;
+    header(file, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Adds the next `length` bytes of `file` to `bytes`.
+fn take(file: &mut impl Read, bytes: &mut Vec<u8>, length: usize) -> io::Result<()> {
+    let read = file.by_ref().take(length as u64).read_to_end(bytes)?;
+    if read == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Adds a header to `bytes`.
+fn header(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let start = bytes.len();
+    take(file, bytes, 16)?;
+    let (entries, data) = (number(bytes, start + 8), number(bytes, start + 12));
+    if !bytes[start..].starts_with(b"\x8e\xad\xe8\x01") || entries > MOST_ENTRIES || data > MOST_DATA {
+        return Err(io::Error::other("its header isn't one, or is larger than any"));
+    }
+    take(file, bytes, entries * 16 + data)?;
+    for entry in 0..entries {
+        let place = start + 16 + entry * 16;
+        let [kind, offset, count] = [4, 8, 12].map(|field| number(bytes, place + field));
+        // Bytes of one item by type (rpmTagType, lib/rpmtag.h); strings have at least their final zero.
+        let size = match kind {
+            0 => 0,
+            3 => 2,
+            4 => 4,
+            5 => 8,
+            _ => 1,
+        };
+        let end = count.checked_mul(size).and_then(|length| length.checked_add(offset));
+        if count > data || end.is_none_or(|end| end > data) {
+            return Err(io::Error::other("its header has an entry that lies outside"));
+        }
+    }
+    Ok(())
+}
+
+/// The big-endian number at a place, which is there.
+fn number(bytes: &[u8], place: usize) -> usize {
+    bytes[place..place + 4].iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+}
+
+/// The files and their SHA-256 by a header. None if it has other digests.
+fn listed(metadata: &PackageMetadata) -> Option<BTreeMap<String, String>> {
+    if metadata.get_file_digest_algorithm().ok()? != DigestAlgorithm::Sha2_256 {
+        return None;
+    }
+    let strings = |tag| metadata.header.get_entry_data_as_string_array(tag).ok();
+    let (names, digests) = (strings(IndexTag::RPMTAG_BASENAMES)?, strings(IndexTag::RPMTAG_FILEDIGESTS)?);
+    let own = |text: &str| text.to_owned();
+    (names.len() == digests.len()).then(|| names.into_iter().map(own).zip(digests.into_iter().map(own)).collect())
+}

@@ -1,0 +1,406 @@
+//! What a kernel's spec file does to its tarball, as far as it can be told without running anything.
+//!
+//! A spec file is a program: `%(...)` and `%{lua:...}` run commands, so rpm never sees one here. This is a reader of its own for what kernels' spec files
+//! use: plain macros, conditions on them, `SourceN` and `PatchN` lines, and the `ApplyPatch` and `ApplyOptionalPatch` lines of `%prep`. What it can't
+//! decide is no error where it doesn't matter, and a refusal with the line's number where it does.
+//!
+//! Read [`Recipe`] first, then [`read`].
+
+use std::collections::BTreeMap;
+
+use super::macros::{Macros, Truth, Unexpandable};
+
+/// What the spec file does to the tarball.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// `SourceN` by N, with its line: file names.
+    pub sources: BTreeMap<u32, (String, usize)>,
+    /// `PatchN` by N, with its line: file names.
+    pub patches: BTreeMap<u32, (String, usize)>,
+    /// What `%prep` applies, in order.
+    pub applied: Vec<Hook>,
+    /// How many lines of context may differ (`patch -F`).
+    pub fuzz: u32,
+    /// What the Makefile's `EXTRAVERSION` is set to.
+    pub extraversion: Option<String>,
+}
+
+/// A line that applies a patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The patch's file name.
+    pub patch: String,
+    /// Its line in the spec file.
+    pub line: usize,
+    /// An `ApplyOptionalPatch` leaves a patch out that has no more lines than this.
+    pub more_lines_than: Option<u64>,
+}
+
+/// A line that isn't understood, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+const BRING_A_TREE: &str = "bring a patched tree with --source KERNEL=FOLDER";
+
+fn refused<T>(line: usize, why: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused { line, why: why.into(), remedy: BRING_A_TREE.to_owned() })
+}
+
+/// Where in the file a line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Preamble,
+    Prep,
+    /// `%build`, which sets the version.
+    Build,
+    Other,
+}
+
+/// Directives that begin a section (build/parseSpec.c, `partList`), other than those of [`Section`].
+const OTHER_SECTIONS: [&str; 19] = [
+    "%description",
+    "%install",
+    "%clean",
+    "%check",
+    "%files",
+    "%changelog",
+    "%pre",
+    "%post",
+    "%preun",
+    "%postun",
+    "%pretrans",
+    "%posttrans",
+    "%preuntrans",
+    "%postuntrans",
+    "%triggerin",
+    "%triggerun",
+    "%triggerpostun",
+    "%verifyscript",
+    "%generate_buildrequires",
+];
+
+/// Reads a spec file. `nvr` is the package's name, version and release by its header; the machine is x86_64.
+///
+/// # Errors
+/// At the first line that matters and isn't understood.
+pub fn read(text: &str, nvr: &[String; 3]) -> Result<Recipe, Refused> {
+    let mut macros = Macros::default();
+    let known = [
+        ("name", nvr[0].as_str()),
+        ("version", &nvr[1]),
+        ("release", &nvr[2]),
+        ("_target_cpu", "x86_64"),
+        ("_arch", "x86_64"),
+        ("nil", ""),
+    ];
+    for (name, value) in known {
+        macros.set(name, value.to_owned());
+    }
+    let recipe = Recipe { sources: BTreeMap::new(), patches: BTreeMap::new(), applied: Vec::new(), fuzz: 2, extraversion: None };
+    let mut reading = Reading { macros, recipe, branches: Vec::new(), section: Section::Preamble, shell: Shell::default() };
+    let mut lines = (1..).zip(text.lines());
+    while let Some((number, line)) = lines.next() {
+        let mut whole = line.to_owned();
+        // rpm joins the lines of a definition; a shell's continued lines are of no interest.
+        if is_definition(line) {
+            while whole.ends_with('\\') || open_braces(&whole) {
+                let Some((_, next)) = lines.next() else { break };
+                whole.push('\n');
+                whole.push_str(next);
+            }
+        }
+        reading.line(number, &whole)?;
+    }
+    match reading.branches.last() {
+        Some(open) => refused(open.line, "this condition has no %endif"),
+        None => Ok(reading.recipe),
+    }
+}
+
+fn is_definition(line: &str) -> bool {
+    ["%define", "%global"].iter().any(|word| line.trim_start().strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', '\t'])))
+}
+
+fn open_braces(text: &str) -> bool {
+    text.matches("%{").count() > text.matches('}').count()
+}
+
+/// A branch of a condition.
+struct Branch {
+    line: usize,
+    now: Truth,
+    /// Whether an earlier branch of the same condition was taken.
+    taken: Truth,
+}
+
+struct Reading {
+    macros: Macros,
+    recipe: Recipe,
+    branches: Vec<Branch>,
+    section: Section,
+    shell: Shell,
+}
+
+/// Where in `%prep`'s shell script a line stands.
+#[derive(Default)]
+struct Shell {
+    /// The function that is being defined.
+    function: Option<String>,
+    /// How many `if`, `for`, `while` and `case` are open.
+    depth: usize,
+    /// The number in ApplyOptionalPatch's condition.
+    more_lines_than: Option<u64>,
+    /// `-p1` was seen.
+    strips_one: bool,
+}
+
+impl Reading {
+    fn line(&mut self, number: usize, line: &str) -> Result<(), Refused> {
+        let trimmed = line.trim();
+        let word = trimmed.split(|c: char| c.is_whitespace()).next().unwrap_or_default();
+        let rest = trimmed[word.len()..].trim();
+        match word {
+            "%if" => return self.open(number, self.macros.condition(rest)),
+            "%ifarch" => return self.open(number, self.macros.lists(rest, "x86_64")),
+            "%ifnarch" => return self.open(number, self.macros.lists(rest, "x86_64").not()),
+            "%ifos" => return self.open(number, self.macros.lists(rest, "linux")),
+            "%ifnos" => return self.open(number, self.macros.lists(rest, "linux").not()),
+            "%elif" => return self.next_branch(number, self.macros.condition(rest)),
+            "%elifarch" => return self.next_branch(number, self.macros.lists(rest, "x86_64")),
+            "%elifos" => return self.next_branch(number, self.macros.lists(rest, "linux")),
+            "%else" => return self.next_branch(number, Truth::Yes),
+            "%endif" => {
+                let open = self.branches.pop();
+                return if open.is_some() { Ok(()) } else { refused(number, "this %endif ends no condition") };
+            }
+            _ => {}
+        }
+        let here = self.branches.iter().fold(Truth::Yes, |all, branch| all.and(branch.now));
+        if here == Truth::No {
+            return Ok(());
+        }
+        if is_definition(line) {
+            self.define(rest, word == "%global", here);
+            return Ok(());
+        }
+        if self.begins_section(word) {
+            return Ok(());
+        }
+        match self.section {
+            Section::Preamble => self.tag(number, trimmed, here),
+            Section::Prep => self.prep(number, line, here),
+            Section::Build => self.build(number, trimmed, here),
+            Section::Other => Ok(()),
+        }
+    }
+
+    fn open(&mut self, line: usize, now: Truth) -> Result<(), Refused> {
+        if self.branches.len() >= 64 {
+            return refused(line, "conditions are nested too deeply");
+        }
+        self.branches.push(Branch { line, now, taken: now });
+        Ok(())
+    }
+
+    fn next_branch(&mut self, line: usize, condition: Truth) -> Result<(), Refused> {
+        let Some(branch) = self.branches.last_mut() else { return refused(line, "this branch belongs to no condition") };
+        branch.now = branch.taken.not().and(condition);
+        branch.taken = branch.taken.or(condition);
+        Ok(())
+    }
+
+    /// Whether the line begins a section. Which one is never in doubt: no kernel has a section that is there only sometimes, but for packages, which
+    /// hold no patch lines.
+    fn begins_section(&mut self, word: &str) -> bool {
+        self.section = match word {
+            "%prep" => Section::Prep,
+            "%build" => Section::Build,
+            "%package" | "%sourcelist" | "%patchlist" => Section::Preamble,
+            other if OTHER_SECTIONS.contains(&other) => Section::Other,
+            _ => return false,
+        };
+        true
+    }
+
+    fn define(&mut self, rest: &str, global: bool, here: Truth) {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let (name, body) = rest.split_at(end);
+        // A macro with arguments, or one that is there only perhaps, can't be used.
+        if body.starts_with('(') || here != Truth::Yes {
+            self.macros.forbid(name);
+            return;
+        }
+        let body = body.trim().replace("\\\n", "\n");
+        match (global, self.macros.expand(&body)) {
+            (true, Ok(value)) => self.macros.set(name, value),
+            (true, Err(_)) => self.macros.forbid(name),
+            (false, _) => self.macros.set(name, body),
+        }
+    }
+
+    /// `Source0: NAME` and `Patch1: NAME`.
+    fn tag(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
+        let Some((tag, value)) = line.split_once(':') else { return Ok(()) };
+        let tag = tag.trim().to_ascii_lowercase();
+        let numbered = |prefix: &str| tag.strip_prefix(prefix).filter(|rest| rest.chars().all(|c| c.is_ascii_digit())).map(str::to_owned);
+        let (digits, is_patch) = match (numbered("source"), numbered("patch")) {
+            (Some(digits), _) => (digits, false),
+            (_, Some(digits)) => (digits, true),
+            (None, None) => return Ok(()),
+        };
+        self.certain(number, here)?;
+        let value = self.expanded(number, value.trim())?;
+        // A URL's last part is the file's name.
+        let file = value.rsplit('/').next().unwrap_or_default().to_owned();
+        let list = if is_patch { &mut self.recipe.patches } else { &mut self.recipe.sources };
+        let index = if digits.is_empty() { Some(0) } else { digits.parse().ok() };
+        let Some(index) = index else { return refused(number, format!("{digits} is no number of a source or patch")) };
+        list.insert(index, (file, number));
+        Ok(())
+    }
+
+    fn certain(&self, number: usize, here: Truth) -> Result<(), Refused> {
+        let unclear = self.branches.iter().find(|branch| branch.now == Truth::Unknown);
+        match (here, unclear) {
+            (Truth::Unknown, Some(branch)) => refused(
+                number,
+                format!("it depends on the condition in line {}, which can't be decided without running the spec file", branch.line),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn expanded(&self, number: usize, text: &str) -> Result<String, Refused> {
+        self.macros.expand(text).or_else(|failure| match failure {
+            Unexpandable::Unset(name) => Err(Refused {
+                line: number,
+                why: format!("the macro %{{{name}}} isn't set in the spec file"),
+                remedy: format!("this package wants it on rpmbuild's command line: {BRING_A_TREE}"),
+            }),
+            Unexpandable::Runs(what) => refused(number, format!("{what} would run a program")),
+            Unexpandable::Odd(what) => refused(number, format!("{what} isn't understood")),
+        })
+    }
+
+    /// A line of `%prep`.
+    fn prep(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
+        let trimmed = line.trim();
+        if trimmed.starts_with('#') {
+            return Ok(());
+        }
+        if let Some(function) = &self.shell.function {
+            if line.starts_with('}') {
+                self.shell.function = None;
+            } else if function == "ApplyOptionalPatch"
+                && let Some((_, rest)) = trimmed.split_once(" -gt ")
+            {
+                self.shell.more_lines_than = rest.split_whitespace().next().and_then(|lines| lines.parse().ok());
+            }
+            return Ok(());
+        }
+        if let Some((name, after)) = trimmed.split_once("()")
+            && !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !after.contains('}')
+        {
+            self.shell.function = Some(name.to_owned());
+            return Ok(());
+        }
+        let mut words = trimmed.split_whitespace();
+        let word = words.next().unwrap_or_default();
+        if word == "ApplyPatch" || word == "ApplyOptionalPatch" {
+            self.certain(number, here)?;
+            return self.hook(number, word, &words.collect::<Vec<_>>());
+        }
+        if let Some(command) = trimmed.strip_prefix("patch_command=") {
+            self.certain(number, here)?;
+            return self.patch_command(number, command.trim_matches(['\'', '"']));
+        }
+        let by_rpm = |prefix: &str| word.strip_prefix(prefix).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+        if by_rpm("%patch") || ["%autosetup", "%autopatch", "%apply_patches", "git", "patch", "quilt"].contains(&word) {
+            self.certain(number, here)?;
+            return refused(number, format!("`{word}` changes the tree, and only ApplyPatch and ApplyOptionalPatch are understood"));
+        }
+        for command in trimmed.split(';').map(str::trim_start) {
+            match command.split_whitespace().next() {
+                Some("if" | "for" | "while" | "until" | "case") => self.shell.depth += 1,
+                Some("fi" | "done" | "esac") => self.shell.depth = self.shell.depth.saturating_sub(1),
+                _ => {}
+            }
+            if command.contains("ApplyPatch ") || command.contains("ApplyOptionalPatch ") {
+                return refused(number, "it applies a patch within another command");
+            }
+        }
+        Ok(())
+    }
+
+    fn hook(&mut self, number: usize, word: &str, arguments: &[&str]) -> Result<(), Refused> {
+        let [patch] = arguments else { return refused(number, format!("{word} has other arguments than one patch")) };
+        if self.shell.depth > 0 {
+            return refused(number, format!("{word} depends on a condition of the shell"));
+        }
+        let patch = self.expanded(number, patch)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
+        if patch.is_empty() || patch.starts_with(['-', '.']) || !patch.chars().all(plain) {
+            return refused(number, format!("{patch:?} is no name of a patch"));
+        }
+        if !self.shell.strips_one {
+            return refused(number, "no `patch_command='patch -p1 ...'` stands before it");
+        }
+        let more_lines_than = if word == "ApplyPatch" {
+            None
+        } else if self.shell.more_lines_than.is_none() {
+            return refused(number, "ApplyOptionalPatch isn't defined with a number of lines (`-gt N`) before it");
+        } else {
+            self.shell.more_lines_than
+        };
+        if !self.recipe.patches.values().any(|(listed, _)| *listed == patch) {
+            return Err(Refused {
+                line: number,
+                why: format!("{patch} is applied, but no Patch line lists it"),
+                remedy: "the package is damaged: fetch it again".to_owned(),
+            });
+        }
+        self.recipe.applied.push(Hook { patch, line: number, more_lines_than });
+        Ok(())
+    }
+
+    /// `patch -p1 -F1 -s`.
+    fn patch_command(&mut self, number: usize, command: &str) -> Result<(), Refused> {
+        let mut words = command.split_whitespace();
+        let known = words.next() == Some("patch");
+        self.shell.strips_one = false;
+        for word in words {
+            match (word, word.strip_prefix("-F").map(str::parse)) {
+                ("-p1", _) => self.shell.strips_one = true,
+                ("-s" | "--silent" | "--quiet" | "--no-backup-if-mismatch", _) => {}
+                (_, Some(Ok(fuzz @ 0..=2))) => self.recipe.fuzz = fuzz,
+                _ => return refused(number, format!("`{word}` is an option of patch that isn't understood")),
+            }
+        }
+        if known { Ok(()) } else { refused(number, format!("`{command}` applies patches by another program than patch")) }
+    }
+
+    /// The line that sets the version: `perl -p -i -e "s/^EXTRAVERSION.*/EXTRAVERSION = -%{release}.%{_target_cpu}${Flavour:+.${Flavour}}/" Makefile`.
+    fn build(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
+        let Some((_, value)) = line.split_once("s/^EXTRAVERSION.*/EXTRAVERSION =") else { return Ok(()) };
+        self.certain(number, here)?;
+        // What follows is the flavour, which a plain kernel hasn't.
+        let end = [value.find("${"), value.find('/')].into_iter().flatten().min().unwrap_or(value.len());
+        let value = self.expanded(number, value[..end].trim())?;
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-._+~".contains(c);
+        // A release has at most 64 bytes (UTS_RELEASE, Makefile).
+        if value.is_empty() || value.len() > 56 || !value.chars().all(fine) {
+            return refused(number, format!("{value:?} is no EXTRAVERSION"));
+        }
+        self.recipe.extraversion = Some(value);
+        Ok(())
+    }
+}

@@ -1,0 +1,430 @@
+//! Source packages: real ones made by rpmbuild, hostile ones made of them, and the vault that they come from.
+//!
+//! Needs Debian's `rpm`, `rpm2cpio`, `cpio`, `gnupg` and `curl`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "srpm/bench.rs"]
+mod bench;
+#[path = "srpm/vault.rs"]
+mod vault;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bench::{Bench, CONFIG, DEBRAND, FILE, RELEASE, SPEC, TARBALL, cpio_entry, digests, program, repacked, tarball};
+use hangproof::source::srpm::{LIMITS, Package, PatchRecord};
+use hangproof::source::stop::Stop;
+use hangproof::source::{Limits, Provenance, SourceError};
+use hangproof::spec::{Definitions, Location, PublishedDigest, Source, Srpm, SrpmTarball};
+
+#[tokio::test]
+async fn a_package_becomes_a_tree_as_its_spec_file_says() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let fetched = bench.fetch(&bench.srpm()).await.unwrap();
+    let read = |name: &str| fs::read_to_string(fetched.tree.join(name)).unwrap();
+    assert_eq!(read("Makefile"), "VERSION = 3\nEXTRAVERSION = -1160.el7.x86_64\nall:\n");
+    assert!(read("mm/filemap.c").contains("line five\n"), "applied with a fuzz of 1");
+    assert!(!fetched.tree.join("mm/filemap.c.orig").exists());
+    assert_eq!(read("kernel-3.10.0-x86_64.config"), CONFIG);
+    let (sha256, sha1) = digests(&tarball());
+    let record = |name: &str, text: &str, applied| PatchRecord { name: name.into(), sha256: digests(text.as_bytes()).0, applied };
+    let expected = Provenance::Srpm {
+        location: package.display().to_string(),
+        sha256: Some(digests(&fs::read(&package).unwrap()).0),
+        signed_by: None,
+        tarball: TARBALL.into(),
+        tarball_sha256: sha256,
+        tarball_sha1: sha1,
+        // Listed first but with the larger number: the hooks' order counts.
+        patches: vec![record("linux-kernel-test.patch", "", false), record("debrand.patch", DEBRAND, true)],
+        extraversion: Some("-1160.el7.x86_64".into()),
+        configurations: vec!["kernel-3.10.0-x86_64.config".into()],
+    };
+    assert_eq!(fetched.provenance, expected);
+    // A network that is gone does no harm, and a changed package is another tree.
+    let elsewhere = Srpm { vault: Location::Url("http://127.0.0.1:1".into()), ..bench.srpm() };
+    assert_eq!(bench.fetch(&elsewhere).await.unwrap().digest, fetched.digest);
+    bench.build(&SPEC.replace("ApplyOptionalPatch debrand.patch\n", ""), &bench.files());
+    assert_ne!(bench.fetch(&bench.srpm()).await.unwrap().digest, fetched.digest);
+}
+
+#[tokio::test]
+async fn a_short_optional_patch_is_left_out_and_a_plain_one_is_not() {
+    let bench = Bench::new();
+    let short = "--- a/mm/filemap.c\n+++ b/mm/filemap.c\n@@ -1,2 +1,2 @@\n-line 1\n+line one\n line 2\n";
+    let files = bench.with("linux-kernel-test.patch", short.as_bytes());
+    bench.build(SPEC, &files);
+    let tree = bench.fetch(&bench.srpm()).await.unwrap().tree;
+    assert!(fs::read_to_string(tree.join("mm/filemap.c")).unwrap().starts_with("line 1\n"));
+    bench.build(&SPEC.replace("ApplyOptionalPatch linux", "ApplyPatch linux"), &files);
+    let tree = bench.fetch(&bench.srpm()).await.unwrap().tree;
+    assert!(fs::read_to_string(tree.join("mm/filemap.c")).unwrap().starts_with("line one\n"));
+}
+
+#[tokio::test]
+async fn a_patch_that_does_not_apply_is_named_with_its_hunk() {
+    let bench = Bench::new();
+    bench.build(SPEC, &bench.with("debrand.patch", DEBRAND.replace(" line 4\n", " line four\n").as_bytes()));
+    assert_eq!(
+        bench.error(&bench.srpm()).await,
+        "kernel-3.10.0-1160.el7.src.rpm: its patch debrand.patch doesn't apply: hunk 1 of mm/filemap.c (line 2 there) finds other text; \
+         the package is damaged, or its spec file isn't understood: bring a patched tree with --source KERNEL=FOLDER"
+    );
+}
+
+#[tokio::test]
+async fn a_hostile_patch_runs_nothing_and_stays_in_the_tree() {
+    let bench = Bench::new();
+    let padding = "x\n".repeat(10);
+    let cases = [
+        (
+            "ed script",
+            format!("{padding}--- a/mm/filemap.c\n+++ b/mm/filemap.c\n1!touch /tmp/hangproof-evil\n.\n"),
+            "finds other text|Only garbage",
+        ),
+        ("path", format!("{padding}--- a/../../evil\n+++ b/../../evil\n@@ -0,0 +1 @@\n+x\n"), "doesn't lie in the source tree"),
+        (
+            "link",
+            format!(
+                "{padding}diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n\\ No newline at end of file\n"
+            ),
+            "it makes a symbolic link",
+        ),
+    ];
+    for (case, patch, why) in cases {
+        bench.build(SPEC, &bench.with("debrand.patch", patch.as_bytes()));
+        let error = bench.error(&bench.srpm()).await;
+        assert!(
+            error.contains("its patch debrand.patch doesn't apply: ") && why.split('|').any(|why| error.contains(why)),
+            "{case}: {error}"
+        );
+    }
+    assert!(!Path::new("/tmp/hangproof-evil").exists());
+}
+
+/// What is said of a spec file that differs from the good one by one edit.
+async fn spec_error(find: &str, replacement: &str) -> String {
+    let bench = Bench::new();
+    assert!(SPEC.contains(find), "{find}");
+    // rpmbuild would refuse some of these itself, or run them; so the good package's payload is replaced.
+    let spec = SPEC.replacen(find, replacement, 1);
+    let package = bench.package();
+    let mut files = bench.files();
+    files.push(("kernel.spec", spec.into_bytes()));
+    bench.replace_payload(&package, &files);
+    bench.error(&bench.srpm()).await
+}
+
+#[tokio::test]
+async fn what_is_not_understood_in_a_spec_file_is_refused_with_its_line() {
+    let line = |text: &str| SPEC.lines().position(|line| line == text).unwrap() + 1;
+    let hook = line("ApplyOptionalPatch debrand.patch");
+    let tree = "bring a patched tree with --source KERNEL=FOLDER";
+    let at = |line: usize, why: &str, remedy: &str| format!("{FILE}, kernel.spec line {line}: {why}; {remedy}");
+    let cases = [
+        (
+            "Patch1000: debrand.patch",
+            "Patch1000: debrand-%{brand}.patch",
+            at(
+                line("Patch1000: debrand.patch"),
+                "the macro %{brand} isn't set in the spec file",
+                &format!("this package wants it on rpmbuild's command line: {tree}"),
+            ),
+        ),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "ApplyPatch %(touch /tmp/hangproof-evil;echo debrand.patch)",
+            at(hook, "ApplyPatch has other arguments than one patch", tree),
+        ),
+        (
+            "Patch1000: debrand.patch",
+            "Patch1000: %(id).patch",
+            at(line("Patch1000: debrand.patch"), "`%(id).patch` would run a program", tree),
+        ),
+        ("Patch1000: debrand.patch", "Patch1000: %{lua:x}", at(line("Patch1000: debrand.patch"), "%{lua:...} would run a program", tree)),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "%patch1000 -p1",
+            at(hook, "`%patch1000` changes the tree, and only ApplyPatch and ApplyOptionalPatch are understood", tree),
+        ),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "ApplyPatch other.patch",
+            at(hook, "other.patch is applied, but no Patch line lists it", "the package is damaged: fetch it again"),
+        ),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "if [ -f x ]; then\nApplyPatch debrand.patch\nfi",
+            at(hook + 1, "ApplyPatch depends on a condition of the shell", tree),
+        ),
+        (
+            "patch -p1 -F1 -s",
+            "git apply",
+            at(line("patch_command='patch -p1 -F1 -s'"), "`apply` is an option of patch that isn't understood", tree),
+        ),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "%if %{something} > 3\nApplyPatch debrand.patch\n%endif",
+            at(
+                hook + 1,
+                &format!("it depends on the condition in line {hook}, which can't be decided without running the spec file"),
+                tree,
+            ),
+        ),
+        ("ApplyOptionalPatch debrand.patch", "%if 1", at(hook, "this condition has no %endif", tree)),
+    ];
+    for (find, replacement, expected) in cases {
+        assert_eq!(spec_error(find, replacement).await, expected, "{replacement}");
+    }
+    assert!(!Path::new("/tmp/hangproof-evil").exists());
+}
+
+#[tokio::test]
+async fn a_package_that_lacks_something_is_told() {
+    let missing = spec_error("Patch1000: debrand.patch", "Patch1000: debrand.patch\nPatch1001: gone.patch").await;
+    let line = SPEC.lines().position(|line| line == "Patch1000: debrand.patch").unwrap() + 2;
+    assert_eq!(
+        missing,
+        format!(
+            "{FILE}, kernel.spec line {line}: the patch gone.patch is listed, but isn't in the package; the package is damaged: fetch it again"
+        )
+    );
+    let bench = Bench::new();
+    bench.package();
+    let other = SrpmTarball { name: "linux-9.tar.xz".into(), digest: PublishedDigest::Sha1("0".repeat(40)) };
+    assert_eq!(
+        bench.error(&Srpm { tarball: Some(other), ..bench.srpm() }).await,
+        format!(
+            "{FILE} holds a spec file whose first source is {TARBALL}, expected linux-9.tar.xz: correct the definition, or name a kernel's source package"
+        )
+    );
+    assert_eq!(
+        spec_error("Source0: linux-%{rpmversion}-%{pkgrelease}.tar.xz", "Source0: https://example.org/linux-9.tar.xz").await,
+        format!("{FILE} holds no such file, expected linux-9.tar.xz: correct the definition, or name a kernel's source package")
+    );
+    // A line that is decided to be absent is no matter.
+    let bench = Bench::new();
+    bench.build(
+        &SPEC
+            .replace("Patch1000: ", "%if !%{with_debug}\nPatch1001: gone.patch\n%else\nPatch1000: ")
+            .replace("%description", "%endif\n%description"),
+        &bench.files(),
+    );
+    bench.fetch(&bench.srpm()).await.unwrap();
+}
+
+#[tokio::test]
+async fn digests_are_checked_and_both_are_shown() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let found = digests(&fs::read(&package).unwrap()).0;
+    let zero = "0".repeat(64);
+    let wrong = bench.error(&Srpm { sha256: Some(zero.clone()), ..bench.srpm() }).await;
+    let remedy = "fetch it again, or correct the definition if the new content is right";
+    assert_eq!(wrong, format!("{} has SHA-256 {found}, expected {zero}: {remedy}", package.display()));
+    let (sha256, sha1) = digests(&tarball());
+    let with = |digest| Srpm { tarball: Some(SrpmTarball { name: TARBALL.into(), digest }), ..bench.srpm() };
+    let zero = "0".repeat(40);
+    let expected = format!("{TARBALL} has SHA-1 {sha1}, expected {zero}: {remedy}");
+    assert_eq!(bench.error(&with(PublishedDigest::Sha1(zero.clone()))).await, expected);
+    bench.fetch(&with(PublishedDigest::Sha1(sha1))).await.unwrap();
+    bench.fetch(&with(PublishedDigest::Sha256(sha256))).await.unwrap();
+    // That the tree is there already is no reason to believe another definition.
+    assert_eq!(bench.error(&with(PublishedDigest::Sha1(zero))).await, expected);
+}
+
+#[test]
+fn extraction_is_rpm2cpios_for_every_compression() {
+    for (payload, fine) in [("w9.gzdio", true), ("w2.xzdio", true), ("w3.zstdio", true), ("w.ufdio", true), ("w9.bzdio", false)] {
+        let bench = Bench::new();
+        let package = bench.build_with(SPEC, &bench.files(), &[&format!("_source_payload {payload}")]);
+        let (ours, theirs) = (bench.folder("ours"), bench.folder("theirs"));
+        let extracted = Package::open(&package).unwrap().extract(&ours, LIMITS, &Stop::default());
+        if !fine {
+            let error = extracted.unwrap_err().to_string();
+            assert_eq!(error, format!("{FILE}: it is compressed with bzip2; use a plain, gz, xz or zstd archive"));
+            continue;
+        }
+        let mut names = extracted.unwrap();
+        let mut rpm2cpio = Command::new("rpm2cpio").arg(&package).stdout(Stdio::piped()).spawn().unwrap();
+        let mut cpio = Command::new("cpio");
+        cpio.args(["--extract", "--quiet"]).current_dir(&theirs).stdin(rpm2cpio.stdout.take().unwrap());
+        assert!(cpio.status().unwrap().success() && rpm2cpio.wait().unwrap().success());
+        names.sort();
+        let mut listed: Vec<_> = fs::read_dir(&theirs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        listed.sort();
+        assert_eq!(names, listed, "{payload}");
+        for name in names {
+            assert_eq!(fs::read(ours.join(&name)).unwrap(), fs::read(theirs.join(&name)).unwrap(), "{payload}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_package_is_told_wherever_it_ends() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let whole = fs::read(&package).unwrap();
+    for length in [0, 50, 96, 110, 400, 2000, whole.len() / 2, whole.len() - 100, whole.len() - 1] {
+        fs::write(&package, &whole[..length]).unwrap();
+        let error = bench.error(&bench.srpm()).await;
+        assert!(error.contains("fetch it again"), "{length}: {error}");
+    }
+}
+
+/// Damaged bytes in the headers, all over: an error or a tree, never a panic.
+#[test]
+fn damaged_headers_are_no_reason_to_panic() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let whole = fs::read(&package).unwrap();
+    let headers = bench::payload_start(&whole);
+    let damaged = bench.path("damaged.src.rpm");
+    let mut refused = 0;
+    for (place, value) in (0..headers).step_by(7).flat_map(|place| [(place, 0xff), (place, 0x7f), (place, 0)]) {
+        let mut bytes = whole.clone();
+        bytes[place] = value;
+        fs::write(&damaged, bytes).unwrap();
+        let into = bench.folder("into");
+        let extracted = Package::open(&damaged).and_then(|package| package.extract(&into, LIMITS, &Stop::default()));
+        refused += usize::from(extracted.is_err());
+        fs::remove_dir_all(into).unwrap();
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+#[test]
+fn hostile_entries_are_refused_and_named() {
+    let bench = Bench::new();
+    let whole = fs::read(bench.package()).unwrap();
+    let cases = [
+        ("../evil", 0o100_644, "its path contains `..`"),
+        ("a/../../evil", 0o100_644, "its path contains `..`"),
+        ("/tmp/evil", 0o100_644, "its path is absolute"),
+        ("a/b", 0o100_644, "it isn't a plain file beside the others"),
+        ("", 0o100_644, "it isn't a plain file beside the others"),
+        ("a\x1b[2J", 0o100_644, "its path is not printable text"),
+        ("null", 0o020_666, "it is a device"),
+        ("sda", 0o060_660, "it is a device"),
+        ("pipe", 0o010_644, "it is a fifo"),
+        ("link", 0o120_777, "it is a symbolic link"),
+        ("folder", 0o040_755, "it is a folder"),
+        ("socket", 0o140_755, "it is a special file"),
+    ];
+    let extract = |payload: &[u8], limits: Limits| {
+        let path = bench.path("hostile.src.rpm");
+        fs::write(&path, repacked(&whole, payload)).unwrap();
+        let into = bench.folder("into");
+        let error = Package::open(&path).unwrap().extract(&into, limits, &Stop::default()).unwrap_err();
+        fs::remove_dir_all(into).unwrap();
+        error.to_string()
+    };
+    for (name, mode, why) in cases {
+        let error = extract(&cpio_entry(name, mode, b"x"), LIMITS);
+        assert_eq!(
+            error,
+            format!("hostile.src.rpm: refused entry {name:?}: {why}; use an archive of a source tree from somebody you trust")
+        );
+    }
+    let spec = cpio_entry("kernel.spec", 0o100_644, SPEC.as_bytes());
+    assert!(extract(&[spec.clone(), spec.clone()].concat(), LIMITS).contains("its place is taken by an earlier entry"));
+    assert!(extract(&spec, Limits { bytes: 10, ..LIMITS }).contains("more than the 10 bytes that are allowed"));
+    assert!(
+        extract(&[spec.clone(), cpio_entry("b", 0o100_644, b"")].concat(), Limits { entries: 1, ..LIMITS })
+            .contains("it is entry number 2")
+    );
+    assert!(extract(&cpio_entry(&"n".repeat(5000), 0o100_644, b""), LIMITS).contains("an entry's name is longer than a name can be"));
+    assert_eq!(
+        extract(&cpio_entry("kernel.spec", 0o100_644, b"other"), LIMITS),
+        "hostile.src.rpm: kernel.spec isn't what the package's header says: fetch it again"
+    );
+    assert!(!Path::new("/tmp/evil").exists() && !bench.path("evil").exists());
+}
+
+#[tokio::test]
+async fn a_hostile_package_leaves_nothing() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let whole = fs::read(&package).unwrap();
+    fs::write(&package, repacked(&whole, &cpio_entry("../evil", 0o100_644, b"x"))).unwrap();
+    bench.error(&bench.srpm()).await;
+    assert_eq!(fs::read_dir(bench.store.root().join("sources")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_signature_is_checked_when_a_key_is_given() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let (good, other) = (bench.key("good"), bench.key("other"));
+    let with = |key: &Path| Srpm { key: Some(key.to_owned()), ..bench.srpm() };
+    let unsigned = bench.error(&with(&good)).await;
+    assert_eq!(
+        unsigned,
+        format!(
+            "{FILE} isn't signed by a key of {}: it has no signature of its header; fetch it again, or name the key of who made it",
+            good.display()
+        )
+    );
+    bench.sign(&package, "good");
+    let fetched = bench.fetch(&with(&good)).await.unwrap();
+    let Provenance::Srpm { signed_by: Some(signed_by), .. } = fetched.provenance else { panic!() };
+    assert_eq!(signed_by, bench.fingerprint("good"));
+    let wrong = bench.error(&with(&other)).await;
+    assert!(wrong.starts_with(&format!("{FILE} isn't signed by a key of {}: ", other.display())), "{wrong}");
+    let none = bench.path("none.asc");
+    fs::write(&none, "no key").unwrap();
+    assert!(bench.error(&with(&none)).await.starts_with(&format!("{} holds no usable key: ", none.display())));
+    // The signature is of the header; another payload behind it isn't signed.
+    let whole = fs::read(&package).unwrap();
+    fs::write(&package, repacked(&whole, &cpio_entry("kernel.spec", 0o100_644, b"Name: evil\n"))).unwrap();
+    assert_eq!(bench.error(&with(&good)).await, format!("{FILE}: kernel.spec isn't what the package's header says: fetch it again"));
+}
+
+#[tokio::test]
+async fn a_folder_may_hold_the_bare_tarball_or_nothing() {
+    let bench = Bench::new();
+    let folder = bench.folder("vault");
+    let (_, sha1) = digests(&tarball());
+    let srpm = Srpm {
+        vault: Location::Path(folder.clone()),
+        path: "7.9.2009/os".into(),
+        tarball: Some(SrpmTarball { name: TARBALL.into(), digest: PublishedDigest::Sha1(sha1) }),
+        ..bench.srpm()
+    };
+    assert_eq!(
+        bench.error(&srpm).await,
+        format!("{} has neither {FILE} nor {TARBALL}: put one of them there, or name another folder with --vault", folder.display())
+    );
+    fs::write(folder.join(TARBALL), b"other").unwrap();
+    assert!(matches!(bench.fetch(&srpm).await, Err(SourceError::Digest { algorithm: "SHA-1", .. })));
+    fs::write(folder.join(TARBALL), tarball()).unwrap();
+    let bare = bench.fetch(&srpm).await.unwrap();
+    assert!(fs::read_to_string(bare.tree.join("Makefile")).unwrap().contains(&format!("EXTRAVERSION = -{RELEASE}.x86_64\n")));
+    assert!(fs::read_to_string(bare.tree.join("mm/filemap.c")).unwrap().contains("line 5\n"));
+    // The package itself, where the vault has it, is worth more.
+    fs::create_dir_all(folder.join("7.9.2009/os")).unwrap();
+    fs::copy(bench.package(), folder.join("7.9.2009/os").join(FILE)).unwrap();
+    let whole = bench.fetch(&srpm).await.unwrap();
+    assert_ne!(whole.digest, bare.digest);
+    assert!(fs::read_to_string(whole.tree.join("mm/filemap.c")).unwrap().contains("line five\n"));
+}
+
+#[tokio::test]
+async fn a_package_of_this_machine_is_a_source() {
+    let bench = Bench::new();
+    let source = Source::from_path(&bench.package()).unwrap();
+    let fetched = hangproof::source::fetch(&bench.store, &source, &hangproof::event::Events::ignored()).await.unwrap();
+    assert!(fetched.tree.join("kernel-3.10.0-x86_64.config").exists());
+    let bad = Definitions::default().with_vault("no/such/folder").unwrap_err().to_string();
+    assert_eq!(bad, "\"no/such/folder\" is no vault: name a URL that begins with https://, or a folder that holds source packages");
+}
+
+#[test]
+fn rpm_agrees_that_the_test_package_is_a_kernels() {
+    let bench = Bench::new();
+    let said =
+        program("rpm", &["-qp", "--qf", "%{NAME}-%{VERSION}-%{RELEASE}", bench.package().to_str().unwrap()], bench.path("").as_path());
+    assert_eq!(said, format!("kernel-3.10.0-{RELEASE}"));
+}
