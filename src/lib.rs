@@ -11,6 +11,7 @@ pub mod image;
 pub mod oracle;
 pub mod plan;
 pub mod progress;
+pub mod proof;
 pub mod report;
 pub mod reproducer;
 pub mod rescore;
