@@ -2,10 +2,14 @@
 //!
 //! Pure functions of counts. What follows from them is `verdict`'s business.
 //!
-//! Read [`interval`] first; [`anytime`] has what stays true although one looks after each trial.
+//! Read [`interval`] first; [`anytime`] has what stays true although one looks after each trial, [`survival`] fits
+//! times to hang.
 
 pub mod anytime;
+mod random;
+pub mod survival;
 
+pub use random::Random;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF as _};
 use statrs::function::beta::beta_reg;

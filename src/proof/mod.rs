@@ -15,6 +15,7 @@
 //! Read [`Proof`] first, then [`Answer`]; `order` says which arm is next.
 
 mod answer;
+pub mod calibration;
 mod fixed;
 mod order;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answer::{Answer, Finding, Reason};
 pub use fixed::{FixedSize, fixed_size};
-pub use order::{Order, Random};
+pub use order::Order;
 
 use crate::stats::{Interval, anytime, interval, is_below};
 use crate::verdict::INVALID_SHARE;
