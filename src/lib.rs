@@ -16,6 +16,7 @@ pub mod report;
 pub mod reproducer;
 pub mod rescore;
 pub mod run;
+pub mod search;
 pub mod shell;
 pub mod source;
 pub mod spec;
