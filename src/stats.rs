@@ -2,10 +2,17 @@
 //!
 //! Pure functions of counts. What follows from them is `verdict`'s business.
 //!
-//! Read [`interval`] first.
+//! Read [`interval`] first; [`anytime`] has what stays true although one looks after each trial, [`survival`] fits
+//! times to hang.
 
+pub mod anytime;
+mod random;
+pub mod survival;
+
+pub use random::Random;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF as _};
+use statrs::function::beta::beta_reg;
 
 /// A confidence interval of a rate, with what it was computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -33,6 +40,12 @@ pub fn interval(hits: u64, trials: u64, confidence: f64) -> Interval {
     let low = if hits == 0 { 0.0 } else { quantile(hits, trials - hits + 1, tail).unwrap_or(0.0) };
     let high = if hits == trials { 1.0 } else { quantile(hits + 1, trials - hits, 1.0 - tail).unwrap_or(1.0) };
     Interval { hits, trials, confidence, low, high }
+}
+
+/// Whether the exact one-sided upper bound of a rate is below `bound`: whether that few hits or fewer are less likely than 1 - `confidence` there.
+#[must_use]
+pub fn is_below(hits: u64, trials: u64, bound: f64, confidence: f64) -> bool {
+    hits < trials && beta_reg((trials - hits) as f64, hits as f64 + 1.0, 1.0 - bound) < 1.0 - confidence
 }
 
 #[cfg(test)]
@@ -66,6 +79,8 @@ mod tests {
                 let at_most = Binomial::new(found.high, trials).unwrap().cdf(hits);
                 proptest::prop_assert!((at_most - 0.025).abs() < 1e-6, "{at_most}");
             }
+            proptest::prop_assert!(is_below(hits, trials, found.high + 1e-6, 0.975) == (hits < trials));
+            proptest::prop_assert!(!is_below(hits, trials, found.high - 1e-6, 0.975));
         }
     }
 }
