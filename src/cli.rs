@@ -21,7 +21,7 @@ use crate::report::{self, Report};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Run};
-use crate::spec::{Definitions, Expected, Name, Pipeline, Problems, Source, load};
+use crate::spec::{Definitions, Expected, Name, Pipeline, Problems, Source, Toolchain, load};
 use crate::store::Store;
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
@@ -44,6 +44,12 @@ struct Common {
     /// Build this kernel, and those that extend it, from another source: a folder or a tarball
     #[arg(long, global = true, value_name = "KERNEL=PATH", value_parser = pair)]
     source: Vec<(String, String)>,
+    /// Build this kernel, and those that extend it, by another toolchain: host:COMPILER, debian:SUITE:COMPILER or container:IMAGE:COMPILER
+    #[arg(long, global = true, value_name = "KERNEL=TOOLCHAIN", value_parser = pair)]
+    toolchain: Vec<(String, String)>,
+    /// Configure this kernel, and those that extend it, from a file in place of its base configuration
+    #[arg(long, global = true, value_name = "KERNEL=FILE", value_parser = pair)]
+    configuration: Vec<(String, String)>,
     /// Show no progress, only warnings and results
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -324,6 +330,15 @@ fn definitions(common: &Common) -> Result<Definitions> {
         let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
         let source = Source::from_path(path.as_ref()).map_err(|error| Usage(error.to_string()))?;
         definitions = definitions.with_source(&kernel, &source).map_err(|error| Usage(error.to_string()))?;
+    }
+    for (kernel, word) in &common.toolchain {
+        let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
+        let toolchain = Toolchain::from_word(word).map_err(|error| Usage(error.to_string()))?;
+        definitions = definitions.with_toolchain(&kernel, &toolchain).map_err(|error| Usage(error.to_string()))?;
+    }
+    for (kernel, path) in &common.configuration {
+        let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
+        definitions = definitions.with_configuration(&kernel, path.as_ref()).map_err(|error| Usage(error.to_string()))?;
     }
     Ok(definitions)
 }

@@ -6,6 +6,8 @@
 //!
 //! Read [`build`] first, then `work`, which has the steps in order.
 
+mod buildroot;
+mod compatibility;
 pub mod config;
 mod error;
 pub mod gc;
@@ -13,6 +15,7 @@ mod log;
 mod make;
 mod manifest;
 mod plan;
+mod room;
 pub mod signature;
 mod toolchain;
 mod work;
@@ -20,6 +23,8 @@ mod work;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use buildroot::Inside;
+pub use compatibility::Applied;
 pub use error::BuildError;
 pub use manifest::{ConfigurationRecord, FileRecord, Manifest};
 pub use toolchain::Tools;
