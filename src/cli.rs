@@ -22,7 +22,7 @@ use crate::report::{self, Report};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Run};
-use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, load};
+use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, Toolchain, load};
 use crate::store::Store;
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
@@ -48,6 +48,12 @@ struct Common {
     /// Where source packages (SRPMs) come from: a URL in place of https://vault.centos.org, or a folder that holds them
     #[arg(long, global = true, env = "HANGPROOF_VAULT", value_name = "URL-or-FOLDER")]
     vault: Option<String>,
+    /// Build this kernel, and those that extend it, by another toolchain: host:COMPILER, debian:SUITE:COMPILER or container:IMAGE:COMPILER
+    #[arg(long, global = true, value_name = "KERNEL=TOOLCHAIN", value_parser = pair)]
+    toolchain: Vec<(String, String)>,
+    /// Configure this kernel, and those that extend it, from a file in place of its base configuration
+    #[arg(long, global = true, value_name = "KERNEL=FILE", value_parser = pair)]
+    configuration: Vec<(String, String)>,
     /// Show no progress, only warnings and results
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -334,6 +340,15 @@ fn definitions(common: &Common) -> Result<Definitions> {
         let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
         let source = Source::from_path(path.as_ref()).map_err(|error| Usage(error.to_string()))?;
         definitions = definitions.with_source(&kernel, &source).map_err(|error| Usage(error.to_string()))?;
+    }
+    for (kernel, word) in &common.toolchain {
+        let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
+        let toolchain = Toolchain::from_word(word).map_err(|error| Usage(error.to_string()))?;
+        definitions = definitions.with_toolchain(&kernel, &toolchain).map_err(|error| Usage(error.to_string()))?;
+    }
+    for (kernel, path) in &common.configuration {
+        let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
+        definitions = definitions.with_configuration(&kernel, path.as_ref()).map_err(|error| Usage(error.to_string()))?;
     }
     Ok(definitions)
 }

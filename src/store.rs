@@ -45,11 +45,13 @@ pub enum Kept {
     Trees,
     /// Disk images and initramfs archives.
     Images,
+    /// Folders of other systems' programs, in which compilers run.
+    Buildroots,
 }
 
 impl Kept {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Sources, Self::Builds, Self::Trees, Self::Images];
+    pub const ALL: [Self; 5] = [Self::Sources, Self::Builds, Self::Trees, Self::Images, Self::Buildroots];
 
     /// The folder's name.
     #[must_use]
@@ -59,6 +61,7 @@ impl Kept {
             Self::Builds => "builds",
             Self::Trees => "trees",
             Self::Images => "images",
+            Self::Buildroots => "buildroots",
         }
     }
 }

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use hangproof::build::{self, BuildError, Built};
 use hangproof::event::{Event, Events};
 use hangproof::source::{self, tree};
-use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Name, Source, Toolchain};
+use hangproof::spec::{
+    Change, Compatibility, Condition, Configuration, ConfigurationBase, Definitions, Kernel, Modules, Name, Requirement, Source, Toolchain,
+    Version, Versioned,
+};
 use hangproof::store::Store;
 
 fn kernel(name: &str, source: &Source, fragments: &[PathBuf]) -> Kernel {
@@ -21,7 +24,7 @@ fn kernel(name: &str, source: &Source, fragments: &[PathBuf]) -> Kernel {
         base: None,
         source: source.clone(),
         toolchain: Toolchain::Host { compiler: "gcc".into() },
-        configuration: Configuration { base: ConfigurationBase::Allnoconfig, fragments: fragments.to_vec() },
+        configuration: Configuration { base: ConfigurationBase::Allnoconfig, modules: Modules::Keep, fragments: fragments.to_vec() },
         compatibility: Vec::new(),
         patches: Vec::new(),
         inherited_patches: 0,
@@ -261,6 +264,135 @@ async fn a_base_that_fails_is_named() {
     let definitions = definitions(&[base.clone(), variant("variant", &base, &[])]);
     let error = bench.build(&definitions, "variant").await.0.unwrap_err();
     assert!(error.to_string().starts_with("base, which it extends: make bzImage vmlinux failed: mm/filemap.c:7:"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compatibility_changes_are_made_where_their_conditions_hold() {
+    let bench = Bench::new();
+    let change = |change: Change, when: &[Condition]| Compatibility { change, when: when.to_vec(), because: Some("it must".to_owned()) };
+    let version = |bound: fn(Version) -> Requirement, text: &str| bound(Version::new(text).unwrap());
+    let old = Condition::Version(Versioned::Gcc, vec![version(Requirement::Below, "3")]);
+    let new = Condition::Version(Versioned::Make, vec![version(Requirement::AtLeast, "3.80")]);
+    let clang = Condition::Version(Versioned::Clang, vec![version(Requirement::AtLeast, "1")]);
+    let one = bench.patch("one.patch", "mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
+    let two = bench.patch("two.patch", "mm/filemap.c", "\treturn page + 2;", "\treturn page + 20;");
+    let copy = |to: &str| Change::Copy { from: "include/tiny.h".into(), to: to.into() };
+    let symbols = |symbol: &str, value: &str| Change::Configuration([(symbol.to_owned(), value.to_owned())].into());
+    let mut base = kernel("base", &tiny_source(), &[]);
+    base.compatibility = vec![
+        change(Change::Patch(one), &[new, Condition::Contains("mm/filemap.c".into(), "page + 1".into())]),
+        change(Change::Patch(two), &[old]),
+        change(copy("include/copy.h"), &[Condition::Has("include/tiny.h".into()), Condition::Missing("include/copy.h".into())]),
+        change(copy("include/other.h"), &[Condition::Lacks("include/tiny.h".into(), "\n".into())]),
+        change(Change::Flags(vec!["-DTOLD".into()]), &[clang]),
+        change(Change::Flags(vec!["-fno-pie".into()]), &[]),
+        change(symbols("EXT4", "y"), &[]),
+    ];
+    let three = bench.patch("three.patch", "mm/filemap.c", "\treturn page + 2;", "\treturn page + 30;");
+    let definitions = definitions(&[base.clone(), variant("variant", &base, &[three])]);
+    let (built, events) = bench.build(&definitions, "variant").await;
+    let built = built.unwrap();
+    let applied: Vec<_> =
+        built.manifest.compatibility.iter().map(|applied| applied.change.replace(bench.folder.path().to_str().unwrap(), "DIR")).collect();
+    let expected =
+        ["patch DIR/one.patch", "copy include/tiny.h to include/copy.h", "compiler flags -fno-pie", "configuration CONFIG_EXT4=y"];
+    assert_eq!(applied, expected);
+    assert!(built.manifest.compatibility[0].when[0].starts_with("make is "), "{:?}", built.manifest.compatibility[0]);
+    assert_eq!(built.manifest.compatibility[0].because.as_deref(), Some("it must"));
+    assert!(fs::read_to_string(&built.config).unwrap().contains("CONFIG_EXT4=y\n"));
+    // Told once, for the base, and the variant compiles only what its own patch touches.
+    let told = |event: &&Event| matches!(event, Event::BuildStep { step, .. } if step.starts_with("for compatibility: "));
+    assert_eq!(events.iter().filter(told).count(), expected.len());
+    assert_eq!(built.manifest.objects, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_vendor_configuration_is_told_with_its_remedy() {
+    let bench = Bench::new();
+    let mut base = kernel("base", &tiny_source(), &[]);
+    base.configuration.base = ConfigurationBase::Vendor("configs/x86_64.config".into());
+    let error = bench.build(&definitions(&[base.clone(), variant("variant", &base, &[])]), "base").await.0.unwrap_err();
+    let expected = "the source has no configuration configs/x86_64.config: bring the vendor's with --configuration base=FILE \
+        (the srpm has it as kernel-VERSION-ARCH.config)";
+    assert_eq!(error.to_string(), expected);
+    bench.ends_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_are_off_before_fragments_are_laid_over() {
+    let bench = Bench::new();
+    let mut base = kernel("base", &tiny_source(), &[bench.file("fragment.config", "CONFIG_NAME=\"tiny\"\n")]);
+    base.configuration.base = ConfigurationBase::File(bench.file("vendor.config", "CONFIG_EXT4=m\nCONFIG_NAME=\"vendor\"\n"));
+    base.configuration.modules = Modules::Off;
+    let built = bench.build(&definitions(&[base]), "base").await.0.unwrap();
+    let config = fs::read_to_string(&built.config).unwrap();
+    assert!(config.contains("# CONFIG_EXT4 is not set\n") && config.contains("CONFIG_NAME=\"tiny\"\n"), "{config}");
+}
+
+/// Builds with toolchains that this machine can't have, in a process whose PATH and apt configuration say so.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of another test"]
+async fn child_lacks_toolchains() {
+    let Some(home) = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.join("bare").exists()) else { return };
+    let store = Store::open_at(&home.join("store")).unwrap();
+    let debian = Toolchain::Debian { suite: "bullseye".into(), compiler: "gcc-9".into(), packages: Vec::new() };
+    let container = Toolchain::Container { image: "centos:7".into(), compiler: "gcc".into() };
+    let expected = [
+        "apt knows no mirror of Debian to make a buildroot from: let /etc/apt/sources.list name one, and run `apt-get update`",
+        "neither podman nor docker is installed, and the toolchain is the container image centos:7: `apt-get install podman`, \
+         or choose another toolchain with --toolchain",
+    ];
+    for (toolchain, expected) in [debian, container].into_iter().zip(expected) {
+        let mut base = kernel("base", &tiny_source(), &[]);
+        base.toolchain = toolchain;
+        let definitions = definitions(&[base.clone()]);
+        let error = build::build(&store, &definitions, &base, &Events::ignored(), 1).await.unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[tokio::test]
+async fn toolchains_that_can_not_be_had_are_told_before_anything_is_done() {
+    let bench = Bench::new();
+    bench.file("bare", "");
+    let programs = bench.folder.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    for program in ["git", "setpriv", "bwrap", "tar", "mmdebstrap", "apt-get"] {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|folder| folder.join(program)).find(|path| path.exists());
+        std::os::unix::fs::symlink(found.unwrap_or_else(|| panic!("{program} is missing")), programs.join(program)).unwrap();
+    }
+    let lists = bench.folder.path().join("lists");
+    fs::create_dir(&lists).unwrap();
+    let configuration = bench.file("apt.conf", &format!("Dir::State::lists \"{}\";\nDir::Cache \"{0}\";\n", lists.display()));
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_lacks_toolchains", "--ignored"]).env("HOME", bench.folder.path());
+    let output = command.env("PATH", &programs).env("APT_CONFIG", configuration).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
+/// A kernel's worth of tools in another suite, from the machine's mirror. Run it with `--ignored --nocapture` to see what it costs.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "makes a buildroot from Debian's mirror: a minute or two"]
+#[expect(clippy::print_stdout, reason = "the measurements are its result")]
+async fn a_buildroot_builds() {
+    let bench = Bench::new();
+    let mut base = kernel("base", &tiny_source(), &[]);
+    base.toolchain = Toolchain::Debian { suite: "bullseye".into(), compiler: "gcc-9".into(), packages: Vec::new() };
+    let patched = variant("patched", &base, &[bench.patch("one.patch", "mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;")]);
+    let all = definitions(&[base.clone(), patched]);
+    for name in ["base", "patched"] {
+        let started = Instant::now();
+        let built = bench.build(&all, name).await.0.unwrap();
+        println!("{name}: {:.2} s", started.elapsed().as_secs_f64());
+        assert!(built.manifest.toolchain.compiler.starts_with("gcc-9 (Debian 9."), "{:?}", built.manifest.toolchain.compiler);
+        let Some(build::Inside::Debian { packages, .. }) = &built.manifest.toolchain.inside else { panic!() };
+        assert!(packages["gcc-9"].starts_with("9."), "{packages:?}");
+    }
+    for (suite, compiler) in [("nosuite", "gcc-9"), ("bullseye", "gcc-3.0")] {
+        base.toolchain = Toolchain::Debian { suite: suite.into(), compiler: compiler.into(), packages: Vec::new() };
+        println!("{}", bench.build(&definitions(&[base.clone()]), "base").await.0.unwrap_err());
+    }
+    bench.ends_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

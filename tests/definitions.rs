@@ -29,7 +29,7 @@ const GOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/definitions/good"
 /// A copy of a folder of definitions.
 fn copy(from: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for below in ["kernels", "patches", "images", "pipelines"] {
+    for below in ["kernels", "compatibility", "patches", "images", "pipelines"] {
         copy_folder(&Path::new(from).join(below), &folder.path().join(below));
     }
     folder
@@ -227,7 +227,8 @@ fn a_variant_continues_its_base() {
     assert_eq!(below_root(&variant.patches), ["patches/first.patch", "patches/second.patch"]);
     assert_eq!(variant.inherited_patches, 1);
     assert_eq!(below_root(&variant.configuration.fragments), ["kernels/base.config", "kernels/variant.config"]);
-    assert_eq!(below_root(&variant.compatibility), ["patches/compat.patch"]);
+    assert_eq!(variant.compatibility, definitions.kernels[&name("base")].compatibility);
+    assert_eq!(variant.compatibility.len(), 1);
     assert_eq!(variant.boot_arguments, ["cgroup.memory=nokmem", "quiet"]);
     assert_eq!(variant.source, definitions.kernels[&name("base")].source);
 }
@@ -358,6 +359,16 @@ fn a_pipeline_may_run_another_ones_reproducer() {
 }
 
 #[test]
+fn a_toolchain_and_a_configuration_are_replaced_in_the_whole_line() {
+    let toolchain = Toolchain::from_word("debian:bullseye:gcc-9").unwrap();
+    let replaced = good().with_toolchain(&name("base"), &toolchain).unwrap();
+    assert!(replaced.kernels.values().all(|kernel| kernel.toolchain == toolchain));
+    let file = Path::new(GOOD).join("kernels/base.config");
+    let replaced = good().with_configuration(&name("base"), &file).unwrap();
+    assert!(replaced.kernels.values().all(|kernel| kernel.configuration.base == ConfigurationBase::File(file.canonicalize().unwrap())));
+}
+
+#[test]
 fn a_parameter_is_replaced() {
     let replaced = good().with_parameter(&name("writers"), "limit", "48M").unwrap();
     let parameters = &replaced.pipelines[&name("writers")].reproducer.parameters;
@@ -368,6 +379,7 @@ fn a_parameter_is_replaced() {
 fn bad_overrides() {
     let source = Source::Directory { path: PathBuf::from("/") };
     let file = Path::new(GOOD).join(BASE);
+    let host = Toolchain::Host { compiler: "gcc".into() };
     let errors = [
         good().with_source(&name("bas"), &source).unwrap_err(),
         good().with_source(&name("variant"), &source).unwrap_err(),
@@ -375,6 +387,11 @@ fn bad_overrides() {
         good().with_parameter(&name("writers"), "limits", "1").unwrap_err(),
         good().with_parameter(&name("writers"), "cgroups", "1").unwrap_err(),
         good().with_parameter(&name("writers"), "limit", "a\nb").unwrap_err(),
+        good().with_toolchain(&name("variant"), &host).unwrap_err(),
+        good().with_configuration(&name("variant"), &file).unwrap_err(),
+        good().with_configuration(&name("base"), Path::new("/nonexistent")).unwrap_err(),
+        Toolchain::from_word("debian:bullseye").unwrap_err(),
+        Toolchain::from_word("host:gcc -m32").unwrap_err(),
         Source::from_path(Path::new("/nonexistent")).unwrap_err(),
         Source::from_path(&file).unwrap_err(),
     ];

@@ -125,6 +125,24 @@ impl Requests {
     }
 }
 
+/// A configuration with every module off.
+#[must_use]
+pub fn without_modules(config: &str) -> String {
+    let line = |line: &str| match line.strip_suffix("=m") {
+        Some(symbol) if matches!(parse_line(line), Ok(Some(_))) => format!("# {symbol} is not set\n"),
+        Some(_) | None => format!("{line}\n"),
+    };
+    config.lines().map(line).collect()
+}
+
+/// A configuration with these values in place of what it says of their symbols, which are without `CONFIG_`.
+#[must_use]
+pub fn with_symbols(config: &str, symbols: &BTreeMap<String, String>) -> String {
+    let request =
+        |(symbol, value): (&String, &String)| (format!("CONFIG_{symbol}"), Request { value: value.clone(), file: PathBuf::new(), line: 0 });
+    Requests(symbols.iter().map(request).collect()).laid_over(config)
+}
+
 fn values(config: &str) -> BTreeMap<&str, &str> {
     config.lines().filter_map(|line| parse_line(line).ok().flatten()).collect()
 }
@@ -180,6 +198,14 @@ mod tests {
         let (_folder, requests) = requests(&["CONFIG_A=y\nCONFIG_B=\"x=y\"\n# a comment\n", "# CONFIG_A is not set\n\nCONFIG_C=0x10\n"]);
         let merged = requests.unwrap().laid_over("CONFIG_A=m\n# CONFIG_C is not set\nCONFIG_D=y\n");
         assert_eq!(merged, "CONFIG_D=y\n# CONFIG_A is not set\nCONFIG_B=\"x=y\"\nCONFIG_C=0x10\n");
+    }
+
+    #[test]
+    fn modules_go_and_symbols_come() {
+        let base = "CONFIG_A=m\nCONFIG_B=\"x=m\"\nCONFIG_C=y\n# CONFIG_D=m\n";
+        assert_eq!(without_modules(base), "# CONFIG_A is not set\nCONFIG_B=\"x=m\"\nCONFIG_C=y\n# CONFIG_D=m\n");
+        let symbols = [("C", "n"), ("E", "3")].map(|(symbol, value)| (symbol.to_owned(), value.to_owned())).into();
+        assert_eq!(with_symbols("CONFIG_C=y\nCONFIG_F=y\n", &symbols), "CONFIG_F=y\n# CONFIG_C is not set\nCONFIG_E=3\n");
     }
 
     #[test]

@@ -62,15 +62,97 @@ pub enum BuildError {
         /// The Debian packages that have it.
         packages: Vec<String>,
     },
-    /// The source has no such configuration of the vendor's.
+    /// The folder that a toolchain's programs run in lacks some.
+    #[error("{} missing in {place}: {remedy}", missing.join(", "))]
+    MissingInside {
+        /// What is missing.
+        missing: Vec<String>,
+        /// Where.
+        place: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// apt names no mirror of Debian.
+    #[error("apt knows no mirror of Debian to make a buildroot from: let /etc/apt/sources.list name one, and run `apt-get update`")]
+    NoMirror,
+    /// The mirror has no such suite.
+    #[error("{mirror} has no suite {suite}: correct the toolchain's suite, or let /etc/apt/sources.list name a mirror that has it")]
+    NoSuite {
+        /// The suite.
+        suite: String,
+        /// The mirror.
+        mirror: String,
+    },
+    /// The mirror can't be reached.
     #[error(
-        "the source tree has no {}: a distribution's configuration comes with its source package, so fetch that (--vault), or put the file below kernels/ and \
-         write `base: {{file: ...}}`",
-        file.display()
+        "the mirror {mirror} can't be reached for a buildroot of {suite} ({said}): see that `apt-get update` works; a buildroot that was made once \
+         needs no network"
+    )]
+    MirrorUnreachable {
+        /// The suite.
+        suite: String,
+        /// The mirror.
+        mirror: String,
+        /// What apt said.
+        said: String,
+    },
+    /// The suite hasn't the packages of the toolchain.
+    #[error("Debian {suite} hasn't all packages of the toolchain ({said}): correct the toolchain's compiler or packages")]
+    NoPackage {
+        /// The suite.
+        suite: String,
+        /// What apt said.
+        said: String,
+    },
+    /// Without root a folder with other programs needs user namespaces.
+    #[error(
+        "{what} can't be used without root here ({said}): allow user namespaces and give your user a range in /etc/subuid and /etc/subgid \
+         (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`), or work as root"
+    )]
+    NoNamespaces {
+        /// What.
+        what: String,
+        /// What the program said.
+        said: String,
+    },
+    /// A buildroot couldn't be made for another reason.
+    #[error("no buildroot of Debian {suite} could be made ({said}): the whole log is {}", log.display())]
+    NoBuildroot {
+        /// The suite.
+        suite: String,
+        /// What mmdebstrap said.
+        said: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// There is nothing that could open a container's image.
+    #[error(
+        "neither podman nor docker is installed, and the toolchain is the container image {image}: `apt-get install podman`, or choose another toolchain with --toolchain"
+    )]
+    NoRuntime {
+        /// The image.
+        image: String,
+    },
+    /// The image isn't here and can't be fetched.
+    #[error("{runtime} can't use the container image {image} ({said}): pull or load it, or choose another toolchain with --toolchain")]
+    NoImage {
+        /// The image.
+        image: String,
+        /// podman or docker.
+        runtime: String,
+        /// What it said.
+        said: String,
+    },
+    /// The source doesn't have the vendor's configuration.
+    #[error(
+        "the source has no configuration {}: it comes with the distribution's source package; bring it with --configuration {kernel}=FILE",
+        path.display()
     )]
     NoVendor {
-        /// The configuration, relative to the tree.
-        file: PathBuf,
+        /// Where it should be, relative to the tree.
+        path: PathBuf,
+        /// The kernel that has the configuration.
+        kernel: Name,
     },
     /// An operation on a file failed.
     #[error("{what} {}: {cause}", path.display())]
@@ -174,10 +256,14 @@ impl BuildError {
             Self::Patch(_)
             | Self::Prebuilt(_)
             | Self::NoBase { .. }
-            | Self::NoVendor { .. }
             | Self::Fragment { .. }
             | Self::Config(_)
-            | Self::Make { .. } => true,
+            | Self::Make { .. }
+            // The toolchain is the definition's choice.
+            | Self::NoSuite { .. }
+            | Self::NoPackage { .. }
+            | Self::MissingInside { .. }
+            | Self::NoVendor { .. } => true,
             Self::Base { cause, .. } => cause.is_the_definitions(),
             Self::Store(_)
             | Self::Source(_)
@@ -185,6 +271,12 @@ impl BuildError {
             | Self::Program(_)
             | Self::Modules(_)
             | Self::MissingTools { .. }
+            | Self::NoMirror
+            | Self::MirrorUnreachable { .. }
+            | Self::NoNamespaces { .. }
+            | Self::NoBuildroot { .. }
+            | Self::NoRuntime { .. }
+            | Self::NoImage { .. }
             | Self::Io { .. }
             | Self::DiskFull { .. }
             | Self::NoKernel { .. } => false,

@@ -1,4 +1,4 @@
-//! One run of make: started so that it can't outlive us, listened to while it works, ended with all its children.
+//! One run of make, or of another program that starts many: started so that it can't outlive us, listened to while it works, ended with all its children.
 //!
 //! make's standard output and error go into one log. When we are dropped, make's process group is killed and gone before anything else happens;
 //! when we are killed, the kernel kills make, and its children end at their next message, because nobody reads their pipe any more. This file
@@ -39,20 +39,20 @@ impl Drop for Group {
     }
 }
 
-/// Runs `make ARGUMENTS` in `tree` with this environment and a few of the user's variables. Each line goes to `log` and to `on_line`.
+/// Runs a program by its words (`make` and its arguments, or what leads to it) in `folder` with this environment and a few of the user's variables. Each line goes to `log` and to `on_line`.
 ///
 /// # Errors
 /// When it can't be started or listened to.
 pub async fn run(
-    tree: &Path,
-    arguments: &[OsString],
+    words: &[OsString],
+    folder: &Path,
     environment: &[(&str, OsString)],
     log: &mut BufWriter<tokio::fs::File>,
     mut on_line: impl FnMut(&str),
 ) -> io::Result<ExitStatus> {
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "make"]).args(arguments).current_dir(tree).env_clear();
+    command.args(["--pdeathsig", "KILL", "--"]).args(words).current_dir(folder).env_clear();
     command
         .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .envs(environment.iter().map(|(name, value)| (name, value)));

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::compatibility::Applied;
 use super::error::{BuildError, failed};
 use super::toolchain::Tools;
 use crate::source::Provenance;
-use crate::spec::Name;
+use crate::spec::{Modules, Name};
 
 /// Part of every key: raised when the same inputs would give another result.
 pub const FORMAT: u32 = 1;
@@ -35,8 +36,8 @@ pub struct Manifest {
     pub toolchain: Option<Tools>,
     /// How it was configured.
     pub configuration: ConfigurationRecord,
-    /// Compatibility changes in order, the base's among them.
-    pub compatibility: Vec<FileRecord>,
+    /// Compatibility changes that were made, in order, the base's among them.
+    pub compatibility: Vec<Applied>,
     /// The user's patches in order, the base's among them.
     pub patches: Vec<FileRecord>,
     /// Settings that make a build reproducible.
@@ -60,6 +61,9 @@ pub struct Manifest {
 pub struct ConfigurationRecord {
     /// `defconfig`, `allnoconfig`, or the file's path; a prebuilt kernel's in its package.
     pub base: String,
+    /// What became of its modules.
+    #[serde(default)]
+    pub modules: Modules,
     /// Fragments in order, the base's among them.
     pub fragments: Vec<FileRecord>,
     /// BLAKE3 of the result.

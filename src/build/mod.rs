@@ -7,6 +7,8 @@
 //!
 //! Read [`build`] first, then `work`, which has the steps in order.
 
+mod buildroot;
+mod compatibility;
 pub mod config;
 mod error;
 pub mod gc;
@@ -16,6 +18,7 @@ mod manifest;
 mod modules;
 mod plan;
 mod prebuilt;
+mod room;
 pub mod signature;
 mod toolchain;
 mod work;
@@ -23,6 +26,8 @@ mod work;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use buildroot::Inside;
+pub use compatibility::Applied;
 pub use error::BuildError;
 pub use manifest::{ConfigurationRecord, FileRecord, Manifest};
 pub use prebuilt::PrebuiltError;

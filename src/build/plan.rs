@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::compatibility::{Applied, chosen};
 use super::error::BuildError;
 use super::manifest::{ConfigurationRecord, FORMAT, FileRecord, Inputs, Manifest};
+use super::room::Room;
 use super::toolchain::Tools;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::source::{self, Fetched, patch};
-use crate::spec::{ConfigurationBase, Definitions, Kernel};
+use crate::spec::{Change, ConfigurationBase, Definitions, Kernel, Modules, Toolchain};
 use crate::store::Store;
 
 /// What has to be done for a kernel.
@@ -28,8 +30,13 @@ pub struct Plan {
     pub source: Fetched,
     /// The toolchain's versions.
     pub tools: Tools,
+    /// Where they run.
+    pub room: Room,
     /// What is applied, in order, to the source or to the base's tree.
     pub patches: Vec<PathBuf>,
+    /// Compatibility changes of all kernels in the line, the base's first; how many are the base's.
+    pub changes: Vec<(Change, Applied)>,
+    inherited_changes: usize,
     /// Whether the configuration is made, or the base's is right as it is.
     pub configure: bool,
     records: Records,
@@ -40,7 +47,6 @@ struct Records {
     base: String,
     base_digest: String,
     fragments: Vec<FileRecord>,
-    compatibility: Vec<FileRecord>,
     patches: Vec<FileRecord>,
     settings: BTreeMap<String, String>,
 }
@@ -71,26 +77,30 @@ impl Plan {
                 plan.map(|plan| (plan, base))
             }
         };
-        let (source, tools) = match &base {
-            Some((plan, _)) => (plan.source.clone(), plan.tools.clone()),
+        let (source, tools, room) = match &base {
+            Some((plan, _)) => (plan.source.clone(), plan.tools.clone(), plan.room.clone()),
             None => {
+                if matches!(kernel.toolchain, Toolchain::Debian { .. } | Toolchain::Container { .. }) {
+                    events.send(Event::BuildStep { kernel: kernel.name.clone(), step: "preparing the toolchain".to_owned() });
+                }
                 // Missing programs are told before a long download.
-                let tools = Tools::look(&kernel.toolchain).await?;
-                (source::fetch(store, &kernel.source, events).await?, tools)
+                let (tools, room) = Tools::look(store, &kernel.toolchain).await?;
+                (source::fetch(store, &kernel.source, events).await?, tools, room)
             }
         };
         let inherited = |count: fn(&Kernel) -> usize| base.as_ref().map_or(0, |(_, base)| count(base));
-        let patches: Vec<_> = kernel.compatibility[inherited(|base| base.compatibility.len())..]
-            .iter()
-            .chain(&kernel.patches[inherited(|base| base.patches.len())..])
-            .cloned()
-            .collect();
+        let own_changes = chosen(&kernel.compatibility[inherited(|base| base.compatibility.len())..], &tools, &source.tree, definitions)?;
+        let own_patches = own_changes.iter().filter_map(|(change, _)| if let Change::Patch(path) = change { Some(path) } else { None });
+        let patches: Vec<_> = own_patches.chain(&kernel.patches[inherited(|base| base.patches.len())..]).cloned().collect();
         let more_fragments = kernel.configuration.fragments.len() > inherited(|base| base.configuration.fragments.len());
-        let configure = base.is_none() || more_fragments || touches_kconfig(&patches)?;
+        let more_symbols = own_changes.iter().any(|(change, _)| matches!(change, Change::Configuration(_)));
+        let configure = base.is_none() || more_fragments || more_symbols || touches_kconfig(&patches)?;
         let records = Records::read(definitions, kernel)?;
+        let inherited_changes = base.as_ref().map_or(0, |(plan, _)| plan.changes.len());
+        let changes: Vec<_> = base.iter().flat_map(|(plan, _)| plan.changes.clone()).chain(own_changes).collect();
         let base = base.map(|(plan, _)| Box::new(plan));
-        let key = records.key(&source, &tools, base.as_deref())?;
-        Ok(Self { kernel: kernel.clone(), key, base, source, tools, patches, configure, records })
+        let key = records.key(&source, &tools, &changes, base.as_deref())?;
+        Ok(Self { kernel: kernel.clone(), key, base, source, tools, room, patches, changes, inherited_changes, configure, records })
     }
 
     /// The plan at the bottom: the kernel that is built from the source.
@@ -105,21 +115,28 @@ impl Plan {
         &self.records.settings
     }
 
+    /// The kernel's own compatibility changes: its base's are in the base's tree.
+    #[must_use]
+    pub fn own_changes(&self) -> &[(Change, Applied)] {
+        &self.changes[self.inherited_changes..]
+    }
+
     /// The last of the kernel's patches, its base's among them, that touches `file`.
     #[must_use]
     pub fn patch_of(&self, file: &str) -> Option<PathBuf> {
-        let all = self.kernel.compatibility.iter().chain(&self.kernel.patches);
-        let touches = |path: &&PathBuf| {
+        let compatibility = self.changes.iter().filter_map(|(change, _)| if let Change::Patch(path) = change { Some(path) } else { None });
+        let all: Vec<_> = compatibility.chain(&self.kernel.patches).collect();
+        let touches = |path: &&&PathBuf| {
             let text = std::fs::read(path).unwrap_or_default();
             patch::read(path, &String::from_utf8_lossy(&text)).is_ok_and(|patch| patch.files.contains(Path::new(file)))
         };
-        all.rev().find(touches).cloned()
+        all.iter().rev().find(touches).map(|path| (*path).clone())
     }
 
     /// The record of a finished build.
     #[must_use]
     pub fn manifest(&self, outcome: Outcome) -> Manifest {
-        let Records { base, fragments, compatibility, patches, settings, .. } = &self.records;
+        let Records { base, fragments, patches, settings, .. } = &self.records;
         let Outcome { config_blake3, options_on, seconds, objects, elf_signature, unchanged_from_base } = outcome;
         Manifest {
             kernel: self.kernel.name.clone(),
@@ -128,8 +145,14 @@ impl Plan {
             base_key: self.base.as_ref().map(|plan| plan.key.clone()),
             source: self.source.provenance.clone(),
             toolchain: Some(self.tools.clone()),
-            configuration: ConfigurationRecord { base: base.clone(), fragments: fragments.clone(), config_blake3, options_on },
-            compatibility: compatibility.clone(),
+            configuration: ConfigurationRecord {
+                base: base.clone(),
+                modules: self.kernel.configuration.modules,
+                fragments: fragments.clone(),
+                config_blake3,
+                options_on,
+            },
+            compatibility: self.changes.iter().map(|(_, applied)| applied.clone()).collect(),
             patches: patches.clone(),
             settings: settings.clone(),
             seconds,
@@ -163,6 +186,7 @@ fn extends(kernel: &Kernel, base: &Kernel) -> bool {
     kernel.source == base.source
         && kernel.toolchain == base.toolchain
         && kernel.configuration.base == base.configuration.base
+        && kernel.configuration.modules == base.configuration.modules
         && kernel.configuration.fragments.starts_with(&base.configuration.fragments)
         && kernel.compatibility.starts_with(&base.compatibility)
         && kernel.patches.starts_with(&base.patches)
@@ -191,26 +215,34 @@ impl Records {
             ConfigurationBase::Vendor(path) => (path.display().to_string(), format!("vendor {}", path.display())),
             ConfigurationBase::Package => ("package".to_owned(), "package".to_owned()),
         };
+        let base_digest = match kernel.configuration.modules {
+            Modules::Keep => base_digest,
+            Modules::Off => format!("{base_digest} modules off"),
+        };
         Ok(Self {
             base,
             base_digest,
             fragments: records(&kernel.configuration.fragments)?,
-            compatibility: records(&kernel.compatibility)?,
             patches: records(&kernel.patches)?,
             settings: SETTINGS.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         })
     }
 
-    fn key(&self, source: &Fetched, tools: &Tools, base: Option<&Plan>) -> Result<String, BuildError> {
+    fn key(&self, source: &Fetched, tools: &Tools, changes: &[(Change, Applied)], base: Option<&Plan>) -> Result<String, BuildError> {
         let digests = |records: &'_ [FileRecord]| records.iter().map(|record| record.blake3.clone()).collect::<Vec<_>>();
-        let (fragments, compatibility, patches) = (digests(&self.fragments), digests(&self.compatibility), digests(&self.patches));
+        let (fragments, patches) = (digests(&self.fragments), digests(&self.patches));
         let inputs = Inputs {
             format: FORMAT,
             source: &source.digest,
             toolchain: tools,
             configuration: &self.base_digest,
             fragments: fragments.iter().map(String::as_str).collect(),
-            patches: compatibility.iter().map(String::as_str).chain(["then"]).chain(patches.iter().map(String::as_str)).collect(),
+            patches: changes
+                .iter()
+                .map(|(_, applied)| applied.digest())
+                .chain(["then"])
+                .chain(patches.iter().map(String::as_str))
+                .collect(),
             settings: &self.settings,
             base: base.map(|base| base.key.as_str()),
         };

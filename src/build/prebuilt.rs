@@ -19,7 +19,7 @@ use crate::image::initramfs;
 use crate::source::program::Program;
 use crate::source::stop::blocking;
 use crate::source::{self, Fetched, decompressed};
-use crate::spec::Kernel;
+use crate::spec::{Kernel, Modules};
 use crate::store::{Kept, Store};
 
 /// Why a package's kernel can't be used.
@@ -139,6 +139,7 @@ pub async fn built(store: &Store, kernel: &Kernel, events: &Events) -> Result<Bu
             toolchain: None,
             configuration: ConfigurationRecord {
                 base: files.in_package(&files.config),
+                modules: Modules::Keep,
                 fragments: Vec::new(),
                 config_blake3: blake3::hash(&config).to_hex().to_string(),
                 options_on: count_on(&String::from_utf8_lossy(&config)),

@@ -1,15 +1,18 @@
 //! What compiles a kernel: its versions, which go into the key, and whether everything is there before anything is built.
 //!
-//! Nothing is installed here; the error names the Debian packages.
+//! Nothing is installed on the host; the error names the Debian packages. Making another place for the programs is `buildroot`'s business.
 //!
 //! Read [`Tools`] first.
 
 use serde::{Deserialize, Serialize};
 
+use super::buildroot::{self, Inside};
 use super::config::is_on;
 use super::error::BuildError;
-use crate::source::program::{Program, find};
+use super::room::Room;
+use crate::source::program::find;
 use crate::spec::Toolchain;
+use crate::store::Store;
 
 /// A toolchain's versions, as each program tells them in its first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,20 +26,17 @@ pub struct Tools {
     pub binutils: String,
     /// make.
     pub make: String,
+    /// What they run in, if that isn't the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<Inside>,
 }
 
 /// Programs that every kernel needs, with their Debian packages.
-const PROGRAMS: [(&str, &str); 9] = [
-    ("make", "make"),
-    ("ld", "binutils"),
-    ("flex", "flex"),
-    ("bison", "bison"),
-    ("bc", "bc"),
-    ("perl", "perl"),
-    ("gzip", "gzip"),
-    ("git", "git"),
-    ("setpriv", "util-linux"),
-];
+const PROGRAMS: [(&str, &str); 7] =
+    [("make", "make"), ("ld", "binutils"), ("flex", "flex"), ("bison", "bison"), ("bc", "bc"), ("perl", "perl"), ("gzip", "gzip")];
+
+/// Programs that we need of the host, whatever compiles.
+const OURS: [(&str, &str); 2] = [("git", "git"), ("setpriv", "util-linux")];
 
 /// Programs that a configuration needs: symbol, program, package.
 const BY_SYMBOL: [(&str, &str, &str); 8] = [
@@ -57,52 +57,75 @@ const HEADERS: [(&[&str], &str, &str); 2] = [
 ];
 
 /// The compiler's command; none for a prebuilt kernel, which `build` doesn't plan.
-#[must_use]
-pub fn command(toolchain: &Toolchain) -> &str {
+fn command(toolchain: &Toolchain) -> &str {
     match toolchain {
-        Toolchain::Host { compiler } => compiler,
+        Toolchain::Host { compiler } | Toolchain::Debian { compiler, .. } | Toolchain::Container { compiler, .. } => compiler,
         Toolchain::None => "",
     }
 }
 
-/// What make is told about the toolchain.
+/// What make is told about the toolchain. `flags` are the compatibility changes' for the kernel's own code.
 #[must_use]
-pub fn arguments(toolchain: &Toolchain) -> Vec<String> {
-    match toolchain {
-        Toolchain::Host { compiler } => vec![format!("CC={compiler}"), format!("HOSTCC={compiler}")],
-        Toolchain::None => Vec::new(),
-    }
+pub fn arguments(toolchain: &Toolchain, flags: &[String]) -> Vec<String> {
+    let compiler = command(toolchain);
+    let words: Vec<&str> = std::iter::once(compiler).chain(flags.iter().map(String::as_str)).collect();
+    vec![format!("CC={}", words.join(" ")), format!("HOSTCC={compiler}")]
 }
 
-fn missing(absent: Vec<(&str, &str)>) -> Result<(), BuildError> {
+fn missing(room: &Room, absent: Vec<(&str, &str)>) -> Result<(), BuildError> {
     if absent.is_empty() {
         return Ok(());
+    }
+    let whats = absent.iter().map(|(what, _)| (*what).to_owned()).collect();
+    if let Room::Folder { what, remedy, .. } = room {
+        return Err(BuildError::MissingInside { missing: whats, place: what.clone(), remedy });
     }
     let mut packages: Vec<_> = absent.iter().map(|(_, package)| (*package).to_owned()).collect();
     packages.sort();
     packages.dedup();
-    Err(BuildError::MissingTools { missing: absent.into_iter().map(|(what, _)| what.to_owned()).collect(), packages })
+    Err(BuildError::MissingTools { missing: whats, packages })
 }
 
 impl Tools {
-    /// Looks that the programs are there, and asks for their versions.
+    /// Makes the place where the toolchain's programs run, looks that they are there, and asks for their versions.
     ///
     /// # Errors
-    /// With everything that is missing.
-    pub async fn look(toolchain: &Toolchain) -> Result<Self, BuildError> {
+    /// When there can't be such a place, or with everything that is missing in it.
+    pub async fn look(store: &Store, toolchain: &Toolchain) -> Result<(Self, Room), BuildError> {
         let compiler = command(toolchain);
-        missing([(compiler, compiler)].into_iter().chain(PROGRAMS).filter(|(program, _)| find(program).is_none()).collect())?;
-        Ok(Self {
+        let host =
+            |wanted: &[(&'static str, &'static str)]| wanted.iter().copied().filter(|(program, _)| find(program).is_none()).collect();
+        let (room, inside) = match toolchain {
+            // A prebuilt kernel needs none, and `build` plans none.
+            Toolchain::Host { .. } | Toolchain::None => (Room::Host, None),
+            Toolchain::Debian { suite, compiler, packages } => {
+                missing(&Room::Host, host(&OURS))?;
+                let (room, inside) = buildroot::debian(store, suite, compiler, packages).await?;
+                (room, Some(inside))
+            }
+            Toolchain::Container { image, .. } => {
+                missing(&Room::Host, host(&OURS))?;
+                let (room, inside) = buildroot::container(store, image).await?;
+                (room, Some(inside))
+            }
+        };
+        let ours = if inside.is_none() { &OURS[..] } else { &[] };
+        let wanted = [(compiler, compiler)].into_iter().chain(PROGRAMS).chain(ours.iter().copied());
+        missing(&room, wanted.filter(|(program, _)| !room.has(program)).collect())?;
+        room.check().await?;
+        let tools = Self {
             command: compiler.to_owned(),
-            compiler: version(compiler).await?,
-            binutils: version("ld").await?,
-            make: version("make").await?,
-        })
+            compiler: version(&room, compiler).await?,
+            binutils: version(&room, "ld").await?,
+            make: version(&room, "make").await?,
+            inside,
+        };
+        Ok((tools, room))
     }
 }
 
-async fn version(program: &str) -> Result<String, BuildError> {
-    let mut program = Program::new(program, program);
+async fn version(room: &Room, program: &str) -> Result<String, BuildError> {
+    let mut program = room.program(program)?;
     program.command.arg("--version");
     let said = program.success().await?;
     Ok(String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned())
@@ -112,19 +135,19 @@ async fn version(program: &str) -> Result<String, BuildError> {
 ///
 /// # Errors
 /// With everything that is missing.
-pub async fn check(toolchain: &Toolchain, config: &str) -> Result<(), BuildError> {
-    let programs = BY_SYMBOL.into_iter().filter(|(symbol, program, _)| is_on(config, symbol) && find(program).is_none());
+pub async fn check(room: &Room, toolchain: &Toolchain, config: &str) -> Result<(), BuildError> {
+    let programs = BY_SYMBOL.into_iter().filter(|(symbol, program, _)| is_on(config, symbol) && !room.has(program));
     let mut absent: Vec<_> = programs.map(|(_, program, package)| (program, package)).collect();
     for (symbols, header, package) in HEADERS {
-        if symbols.iter().any(|symbol| is_on(config, symbol)) && !has_header(command(toolchain), header).await? {
+        if symbols.iter().any(|symbol| is_on(config, symbol)) && !has_header(room, command(toolchain), header).await? {
             absent.push((header, package));
         }
     }
-    missing(absent)
+    missing(room, absent)
 }
 
-async fn has_header(compiler: &str, header: &str) -> Result<bool, BuildError> {
-    let mut program = Program::new(compiler, compiler);
+async fn has_header(room: &Room, compiler: &str, header: &str) -> Result<bool, BuildError> {
+    let mut program = room.program(compiler)?;
     program.command.args(["-fsyntax-only", "-include", header, "-x", "c", "/dev/null"]);
     Ok(program.output().await?.status.success())
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use tokio::io::BufWriter;
 
-use super::config::{Requests, count_on};
+use super::config::{Requests, count_on, with_symbols, without_modules};
 use super::error::{BuildError, failed};
 use super::plan::{Outcome, Plan};
 use super::{Built, CONFIG, IMAGE, MANIFEST, SYSTEM_MAP, VMLINUX, log, make, signature, toolchain};
@@ -22,7 +22,7 @@ use crate::event::{Event, Events};
 use crate::source::patch;
 use crate::source::stop::blocking;
 use crate::source::tree::{self, Index, Share};
-use crate::spec::{ConfigurationBase, Definitions};
+use crate::spec::{Change, ConfigurationBase, Definitions, Modules};
 use crate::store::{Kept, Lock, Scratch, Store};
 
 /// Where and for whom kernels are built.
@@ -151,6 +151,7 @@ impl Work<'_> {
         fs::write(&self.log, "").map_err(failed("write", &self.log))?;
         self.step("cloning the tree");
         self.clone_tree(origin).await?;
+        self.compatibility()?;
         self.patch().await?;
         if plan.configure {
             self.step("configuring");
@@ -158,7 +159,7 @@ impl Work<'_> {
         }
         let config_path = self.tree.join(".config");
         let config = fs::read_to_string(&config_path).map_err(failed("read", &config_path))?;
-        toolchain::check(&plan.kernel.toolchain, &config).await?;
+        toolchain::check(&plan.room, &plan.kernel.toolchain, &config).await?;
         self.step("compiling");
         self.compile(&config).await?;
         self.step("keeping the results");
@@ -191,6 +192,29 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Tells the compatibility changes, and copies the files that they copy.
+    fn compatibility(&self) -> Result<(), BuildError> {
+        for (change, applied) in self.plan.own_changes() {
+            self.step(format!("for compatibility: {}", applied.shown()));
+            match change {
+                Change::Copy { from, to } => self.copy(from, to)?,
+                Change::Patch(_) | Change::Make(_) | Change::Flags(_) | Change::Configuration(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> Result<(), BuildError> {
+        let (from, to) = (self.tree.join(from), self.tree.join(to));
+        // A tree is a stranger's: no link in it may lead out of it.
+        let root = self.tree.canonicalize().map_err(failed("find", &self.tree))?;
+        let stays = |path: &Path| path.canonicalize().map(|real| real.starts_with(&root)).map_err(failed("find", path));
+        if !stays(&from)? || !stays(to.parent().unwrap_or(&root))? || to.symlink_metadata().is_ok() {
+            return Err(failed("copy within the tree to", &to)(io::ErrorKind::InvalidInput.into()));
+        }
+        fs::copy(&from, &to).map(drop).map_err(failed("copy", &from))
+    }
+
     async fn patch(&mut self) -> Result<(), BuildError> {
         let patches = &self.plan.patches;
         if patches.is_empty() {
@@ -220,16 +244,21 @@ impl Work<'_> {
                 read(&path)?
             }
             ConfigurationBase::File(file) => read(file)?,
-            ConfigurationBase::Vendor(file) => {
-                let path = self.tree.join(file);
-                if !path.is_file() {
-                    return Err(BuildError::NoVendor { file: file.clone() });
-                }
-                read(&path)?
+            ConfigurationBase::Vendor(file) if !self.tree.join(file).is_file() => {
+                return Err(BuildError::NoVendor { path: file.clone(), kernel: self.plan.root().kernel.name.clone() });
             }
+            ConfigurationBase::Vendor(file) => read(&self.tree.join(file))?,
             // A prebuilt kernel's: `build` plans none.
             ConfigurationBase::Package => return Ok(()),
         };
+        let base = match configuration.modules {
+            Modules::Keep => base,
+            Modules::Off => without_modules(&base),
+        };
+        let base = self.plan.changes.iter().fold(base, |base, (change, _)| match change {
+            Change::Configuration(symbols) => with_symbols(&base, symbols),
+            Change::Patch(_) | Change::Copy { .. } | Change::Make(_) | Change::Flags(_) => base,
+        });
         let requests = Requests::read(&configuration.fragments)?;
         // Never through a link into the pristine tree.
         let _ = fs::remove_file(&path);
@@ -277,15 +306,24 @@ impl Work<'_> {
 
     async fn make_with(&self, targets: &[&str], on_line: impl FnMut(&str)) -> Result<(), BuildError> {
         let plan = self.plan;
-        let mut arguments = vec![OsString::from(format!("-j{}", self.site.jobs.max(1)))];
-        arguments.extend(toolchain::arguments(&plan.kernel.toolchain).into_iter().map(OsString::from));
-        arguments.extend(targets.iter().map(OsString::from));
+        let (mut flags, mut variables) = (Vec::new(), Vec::new());
+        for (change, _) in &plan.changes {
+            match change {
+                Change::Flags(new) => flags.extend(new.iter().cloned()),
+                Change::Make(new) => variables.extend(new.iter().map(|(name, value)| format!("{name}={value}"))),
+                Change::Patch(_) | Change::Copy { .. } | Change::Configuration(_) => {}
+            }
+        }
+        let mut words = plan.room.words(Some(&self.tree))?;
+        words.extend([OsString::from("make"), OsString::from(format!("-j{}", self.site.jobs.max(1)))]);
+        words.extend(toolchain::arguments(&plan.kernel.toolchain, &flags).into_iter().chain(variables).map(OsString::from));
+        words.extend(targets.iter().map(OsString::from));
         let mut environment: Vec<_> = plan.settings().iter().map(|(name, value)| (name.as_str(), OsString::from(value))).collect();
         // The store may lie below somebody's repository, and then scripts/setlocalversion would ask git about it.
         environment.push(("GIT_CEILING_DIRECTORIES", self.scratch.path().into()));
         let file = tokio::fs::OpenOptions::new().append(true).open(&self.log).await.map_err(failed("open", &self.log))?;
         let mut log = BufWriter::new(file);
-        let run = make::run(&self.tree, &arguments, &environment, &mut log, on_line).await;
+        let run = make::run(&words, &self.tree, &environment, &mut log, on_line).await;
         if run.map_err(failed("run make in", &self.tree))?.success() {
             return Ok(());
         }

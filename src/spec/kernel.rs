@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::compatibility::{Lists, changes_of};
 use super::marks::{Node, Place};
 use super::problem::nearest;
 use super::sheet::Sheet;
 use super::words::{self, absolute, argument, boot_argument, file_below, inside, sha256, wrong};
-use super::{Configuration, ConfigurationBase, Kernel, Location, Name, Source, Toolchain, prebuilt, raw, srpm};
+use super::{Compatibility, Configuration, ConfigurationBase, Kernel, Location, Modules, Name, Source, Toolchain, prebuilt, raw, srpm, toolchain};
 
 /// What one file says of a kernel; complete only together with its base.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct Draft {
     pub description: String,
     pub origin: Origin,
     pub fragments: Vec<PathBuf>,
-    pub compatibility: Vec<PathBuf>,
+    pub compatibility: Vec<Compatibility>,
     /// Each with its place, because a patch that the base has already is an error.
     pub patches: Vec<(PathBuf, Place)>,
     pub boot_arguments: Vec<String>,
@@ -30,7 +31,7 @@ pub(super) struct Draft {
 #[derive(Debug)]
 pub(super) enum Origin {
     /// Its own source.
-    Own { source: Source, toolchain: Toolchain, base: ConfigurationBase },
+    Own { source: Source, toolchain: Toolchain, base: ConfigurationBase, modules: Modules },
     /// Another kernel; the place is that of its name.
     Extends { base: Name, place: Place },
 }
@@ -43,6 +44,7 @@ pub(super) fn check(
     name: Option<Name>,
     root: &Path,
     known: &BTreeSet<String>,
+    lists: &Lists,
 ) -> Option<Draft> {
     let raw::Kernel { name: _, description, extends, source, toolchain, configuration, compatibility, patches, boot_arguments } = raw;
     let folders = Folders { kernels: root.join("kernels"), patches: root.join("patches") };
@@ -52,7 +54,12 @@ pub(super) fn check(
     let settings = marks.at("configuration");
     if is_variant {
         refuse_inherited(sheet, marks, [("source", source.is_some()), ("toolchain", toolchain.is_some())]);
-        refuse_inherited(sheet, settings, [("base", configuration.as_ref().is_some_and(|settings| settings.base.is_some()))]);
+        let has = |is_there: fn(&raw::Configuration) -> bool| configuration.as_ref().is_some_and(is_there);
+        refuse_inherited(
+            sheet,
+            settings,
+            [("base", has(|settings| settings.base.is_some())), ("modules", has(|settings| settings.modules.is_some()))],
+        );
     }
     let is_prebuilt = !is_variant && source.as_ref().is_some_and(|source| source.prebuilt.is_some());
     if is_prebuilt {
@@ -61,9 +68,9 @@ pub(super) fn check(
     }
     let is_configured = !is_variant && !is_prebuilt;
     let configuration = if is_configured { sheet.required(configuration, marks, "configuration") } else { configuration };
-    let raw::Configuration { base, fragments } = configuration.unwrap_or_default();
+    let raw::Configuration { base, modules, fragments } = configuration.unwrap_or_default();
     let fragments = sheet.each_once(fragments, settings, "fragments", |text| file_below(&folders.kernels, "kernels", text));
-    let compatibility = sheet.each_once(compatibility, marks, "compatibility", |text| file_below(&folders.patches, "patches", text));
+    let compatibility = changes_of(sheet, compatibility, marks.at("compatibility"), &folders.patches, Some(lists));
     let patches = patches_of(sheet, patches, marks, &folders.patches);
     let boot_arguments = sheet.each(boot_arguments, marks, "boot-arguments", boot_argument);
     let origin = match extends {
@@ -77,9 +84,10 @@ pub(super) fn check(
         None if is_variant => None,
         None if is_prebuilt => {
             let source = source.and_then(|source| source_of(sheet, source, marks.at("source"), &folders));
-            source.map(|source| Origin::Own { source, toolchain: Toolchain::None, base: ConfigurationBase::Package })
+            let (toolchain, base, modules) = (Toolchain::None, ConfigurationBase::Package, Modules::Keep);
+            source.map(|source| Origin::Own { source, toolchain, base, modules })
         }
-        None => own(sheet, marks, source, toolchain, base, &folders),
+        None => own(sheet, marks, source, toolchain, (base, modules), &folders),
     };
     Some(Draft { name: name?, description: description?, origin: origin?, fragments, compatibility, patches, boot_arguments })
 }
@@ -119,7 +127,7 @@ fn own(
     marks: &Node,
     source: Option<raw::Source>,
     toolchain: Option<raw::Toolchain>,
-    base: Option<raw::ConfigurationBase>,
+    (base, modules): (Option<raw::ConfigurationBase>, Option<Modules>),
     folders: &Folders,
 ) -> Option<Origin> {
     if source.is_none() && !marks.excuses("source") {
@@ -127,7 +135,7 @@ fn own(
     }
     let source = source.and_then(|source| source_of(sheet, source, marks.at("source"), folders));
     let toolchain =
-        sheet.required(toolchain, marks, "toolchain").and_then(|toolchain| toolchain_of(sheet, toolchain, marks.at("toolchain")));
+        sheet.required(toolchain, marks, "toolchain").and_then(|written| toolchain::check(sheet, written, marks.at("toolchain")));
     let settings = marks.at("configuration");
     // With no `configuration` at all that is the report.
     let base = if base.is_some() || settings.place != marks.place { sheet.required(base, settings, "base") } else { None };
@@ -140,7 +148,7 @@ fn own(
         }
         raw::ConfigurationBase::Vendor(path) => sheet.value(inside(&path, "the source tree"), place).map(ConfigurationBase::Vendor),
     });
-    Some(Origin::Own { source: source?, toolchain: toolchain?, base: base? })
+    Some(Origin::Own { source: source?, toolchain: toolchain?, base: base?, modules: modules.unwrap_or_default() })
 }
 
 fn source_of(sheet: &mut Sheet, source: raw::Source, marks: &Node, folders: &Folders) -> Option<Source> {
@@ -225,14 +233,6 @@ fn repository_of(text: &str) -> Result<String, words::Wrong> {
     wrong(format!("{text:?} is no repository"), "write a URL such as `https://...`, or an absolute path")
 }
 
-fn toolchain_of(sheet: &mut Sheet, toolchain: raw::Toolchain, marks: &Node) -> Option<Toolchain> {
-    let host = sheet.required(toolchain.host, marks, "host")?;
-    let marks = marks.at("host");
-    let compiler = sheet.required(host.compiler, marks, "compiler")?;
-    let compiler = sheet.value(argument(&compiler, "compiler", "+-./_"), marks.at("compiler").place)?;
-    Some(Toolchain::Host { compiler })
-}
-
 /// Joins every draft with its base. `sheet_of` names the sheet of each kernel, which receives what joining finds.
 pub(super) fn join(drafts: &BTreeMap<Name, (Draft, usize)>, sheets: &mut [Sheet]) -> BTreeMap<Name, Kernel> {
     let mut joined = BTreeMap::new();
@@ -293,7 +293,7 @@ fn kernel_of(draft: &Draft, line: &[&Draft], sheet: &mut Sheet) -> Option<Kernel
             Origin::Extends { base, .. } => Some(base.clone()),
         },
     );
-    let Origin::Own { source, toolchain, base: configuration } = &first.origin else { return None };
+    let Origin::Own { source, toolchain, base: configuration, modules } = &first.origin else { return None };
     let (_, bases) = line.split_last()?;
     if let (Source::Prebuilt(_), Origin::Extends { base, place }) = (source, &draft.origin) {
         // A variant of a variant of it isn't told again.
@@ -315,8 +315,8 @@ fn kernel_of(draft: &Draft, line: &[&Draft], sheet: &mut Sheet) -> Option<Kernel
         base,
         source: source.clone(),
         toolchain: toolchain.clone(),
-        configuration: Configuration { base: configuration.clone(), fragments: all(|draft| &draft.fragments) },
-        compatibility: all(|draft| &draft.compatibility),
+        configuration: Configuration { base: configuration.clone(), modules: *modules, fragments: all(|draft| &draft.fragments) },
+        compatibility: line.iter().flat_map(|draft| &draft.compatibility).cloned().collect(),
         patches: line.iter().flat_map(|draft| &draft.patches).map(|(path, _)| path.clone()).collect(),
         inherited_patches: inherited.len(),
         boot_arguments: line.iter().flat_map(|draft| &draft.boot_arguments).cloned().collect(),

@@ -16,9 +16,9 @@ use super::marks::{Node, Place};
 use super::pipeline::Known;
 use super::problem::{Problem, Problems};
 use super::sheet::Sheet;
-use super::{Definitions, Name, image, kernel, pipeline, raw};
+use super::{Definitions, Name, compatibility, image, kernel, pipeline, raw};
 
-/// Reads `kernels/*.yaml`, `images/*.yaml` and `pipelines/*/pipeline.yaml` below `root`.
+/// Reads `compatibility/*.yaml`, `kernels/*.yaml`, `images/*.yaml` and `pipelines/*/pipeline.yaml` below `root`.
 ///
 /// # Errors
 /// Everything that is wrong with any of them.
@@ -31,16 +31,23 @@ pub fn load(root: &Path) -> Result<Definitions, Problems> {
         return Err(Problems(problems));
     }
     let mut sheets = Vec::new();
+    let changes = read_all::<raw::Changes>(&root, files_in(&root, "compatibility"), "list", &mut sheets);
     let kernels = read_all::<raw::Kernel>(&root, files_in(&root, "kernels"), "kernel", &mut sheets);
     let images = read_all::<raw::Image>(&root, files_in(&root, "images"), "image", &mut sheets);
     let files = pipeline_files(&root, &mut problems);
     let pipelines = read_all::<raw::Pipeline>(&root, files, "pipeline", &mut sheets);
 
     let known = Known { kernels: kernels.known, images: images.known };
+    let mut lists: compatibility::Lists = changes.known.into_iter().map(|name| (name, Vec::new())).collect();
+    for Read { name, raw, marks, sheet } in changes.read {
+        let Some(sheet) = sheets.get_mut(sheet) else { continue };
+        let list = compatibility::check(raw, &marks, sheet, &root.join("patches"));
+        lists.extend(name.map(|name| (name.to_string(), list)));
+    }
     let mut drafts = BTreeMap::new();
     for Read { name, raw, marks, sheet } in kernels.read {
         let Some(its) = sheets.get_mut(sheet) else { continue };
-        if let Some(draft) = kernel::check(raw, &marks, its, name, &root, &known.kernels) {
+        if let Some(draft) = kernel::check(raw, &marks, its, name, &root, &known.kernels, &lists) {
             drafts.insert(draft.name.clone(), (draft, sheet));
         }
     }
@@ -156,6 +163,12 @@ trait Named: DeserializeOwned {
 }
 
 impl Named for raw::Kernel {
+    fn name(&mut self) -> Option<String> {
+        self.name.take()
+    }
+}
+
+impl Named for raw::Changes {
     fn name(&mut self) -> Option<String> {
         self.name.take()
     }

@@ -6,6 +6,7 @@
 //!
 //! Read [`Definitions`] first.
 
+mod compatibility;
 mod image;
 mod kernel;
 mod load;
@@ -18,6 +19,7 @@ mod problem;
 mod raw;
 mod sheet;
 mod srpm;
+mod toolchain;
 mod words;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use compatibility::{Change, Compatibility, Condition, Requirement, Version, Versioned};
 pub use load::{NoRoot, load};
 pub use mitigation::Mitigation;
 pub use overrides::OverrideError;
@@ -122,8 +125,9 @@ pub struct Kernel {
     pub toolchain: Toolchain,
     /// How it is configured (a variant's fragments follow its base's).
     pub configuration: Configuration,
-    /// Changes without which the source doesn't build or boot with this toolchain; not the user's. Absolute paths, in order, base's first.
-    pub compatibility: Vec<PathBuf>,
+    /// Changes without which the source doesn't build or boot with this toolchain; not the user's. In order, base's first; which
+    /// of them are applied depends on the toolchain and the source.
+    pub compatibility: Vec<Compatibility>,
     /// The whole user patch stack, base's first. Absolute paths of existing files.
     pub patches: Vec<PathBuf>,
     /// How many of `patches` come from the base.
@@ -207,6 +211,22 @@ pub enum Toolchain {
         /// The compiler's command, without arguments (`gcc`, `gcc-12`).
         compiler: String,
     },
+    /// A folder with a minimal Debian of some suite, in which the compiler and everything else runs.
+    Debian {
+        /// The suite (`bullseye`).
+        suite: String,
+        /// The compiler's command, which is also its package's name.
+        compiler: String,
+        /// Packages beside those that every kernel needs.
+        packages: Vec<String>,
+    },
+    /// The content of a container's image, in which the compiler and everything else runs.
+    Container {
+        /// The image, as podman and docker name it (`centos:7`).
+        image: String,
+        /// The compiler's command.
+        compiler: String,
+    },
     /// Nothing is compiled: the kernel is prebuilt.
     None,
 }
@@ -216,8 +236,21 @@ pub enum Toolchain {
 pub struct Configuration {
     /// What the fragments are laid over.
     pub base: ConfigurationBase,
+    /// What becomes of the base's modules before the fragments are laid over it.
+    pub modules: Modules,
     /// Files of `CONFIG_X=...` and `# CONFIG_X is not set` lines, absolute, in order; a later one wins.
     pub fragments: Vec<PathBuf>,
+}
+
+/// What becomes of the modules of a configuration's base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Modules {
+    /// They stay as they are; hangproof builds no modules.
+    #[default]
+    Keep,
+    /// Each `=m` is turned off.
+    Off,
 }
 
 /// What configuration fragments are laid over.

@@ -1,4 +1,4 @@
-//! What an invocation changes in the definitions: another source for a kernel, another value for a reproducer's parameter.
+//! What an invocation changes in the definitions: another source, toolchain or configuration for a kernel, another value for a reproducer's parameter.
 //!
 //! An override is checked as strictly as a definition, and changes a copy in memory; it never writes a file.
 //!
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::nearest;
 use super::words::parameter_value;
-use super::{Definitions, Location, Name, Prebuilt, Source, Srpm, srpm};
+use super::{ConfigurationBase, Definitions, Kernel, Location, Name, Prebuilt, Source, Srpm, Toolchain, srpm, toolchain};
 
 /// Why an override makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,12 +49,14 @@ pub enum OverrideError {
         /// What to do about it.
         remedy: String,
     },
-    /// A variant is built in a clone of its base's built tree, so it can't have another source than its base.
-    #[error("`{kernel}` takes its source from `{origin}`; replace the source of `{origin}`")]
-    Variant {
+    /// A variant is built in a clone of its base's built tree, so its source, its toolchain and the base of its configuration are its base's.
+    #[error("`{kernel}` takes its {what} from `{origin}`; replace the {what} of `{origin}`")]
+    Inherited {
         /// The variant.
         kernel: Name,
-        /// The kernel that has the source.
+        /// What it takes.
+        what: &'static str,
+        /// The kernel that has it.
         origin: Name,
     },
     /// A package can't take the place of a source tree, nor a source tree that of a package.
@@ -70,6 +72,22 @@ pub enum OverrideError {
     NoVault {
         /// What was given.
         vault: String,
+    },
+    /// A word names no toolchain.
+    #[error("{message}; {remedy}")]
+    NoToolchain {
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// A path is no configuration.
+    #[error("{} is no configuration: {problem}; name a file such as a kernel's `.config`", path.display())]
+    NoConfiguration {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
     },
     /// A path is neither a folder nor an archive.
     #[error("{} is no source: {problem}; name a source tree, a tar archive, a source package or a kernel package", path.display())]
@@ -111,6 +129,16 @@ impl Source {
     }
 }
 
+impl Toolchain {
+    /// The toolchain of a word: `host:COMPILER`, `debian:SUITE:COMPILER` or `container:IMAGE:COMPILER`.
+    ///
+    /// # Errors
+    /// When it has another form.
+    pub fn from_word(word: &str) -> Result<Self, OverrideError> {
+        toolchain::from_word(word).map_err(|wrong| OverrideError::NoToolchain { message: wrong.message, remedy: wrong.remedy })
+    }
+}
+
 impl Definitions {
     /// The kernel whose source `name` is built from: itself, or the last one that it extends. `None` for an unknown name.
     #[must_use]
@@ -124,24 +152,49 @@ impl Definitions {
     ///
     /// # Errors
     /// When there is no such kernel, it is a variant, or one of the two is prebuilt and the other isn't.
-    pub fn with_source(mut self, kernel: &Name, source: &Source) -> Result<Self, OverrideError> {
+    pub fn with_source(self, kernel: &Name, source: &Source) -> Result<Self, OverrideError> {
+        let is_prebuilt = |source: &Source| matches!(source, Source::Prebuilt(_));
+        // A name that isn't there is `with_root`'s to report.
+        if let Some(prebuilt) = self.kernels.get(kernel).filter(|kernel| kernel.base.is_none()).map(|kernel| is_prebuilt(&kernel.source))
+            && prebuilt != is_prebuilt(source)
+        {
+            return Err(OverrideError::Kind { kernel: kernel.clone(), prebuilt });
+        }
+        self.with_root(kernel, "source", |kernel| kernel.source.clone_from(source))
+    }
+
+    /// Replaces the toolchain of a kernel and of all that extend it.
+    ///
+    /// # Errors
+    /// When there is no such kernel, or it is a variant.
+    pub fn with_toolchain(self, kernel: &Name, toolchain: &Toolchain) -> Result<Self, OverrideError> {
+        self.with_root(kernel, "toolchain", |kernel| kernel.toolchain.clone_from(toolchain))
+    }
+
+    /// Replaces the base of the configuration of a kernel and of all that extend it by a file.
+    ///
+    /// # Errors
+    /// When there is no such kernel, it is a variant, or the file can't be read.
+    pub fn with_configuration(self, kernel: &Name, file: &Path) -> Result<Self, OverrideError> {
+        let no_configuration = |problem: String| OverrideError::NoConfiguration { path: file.to_owned(), problem };
+        let found = file.canonicalize().map_err(|error| no_configuration(error.to_string()))?;
+        if !found.is_file() {
+            return Err(no_configuration("not a file".to_owned()));
+        }
+        self.with_root(kernel, "configuration", |kernel| kernel.configuration.base = ConfigurationBase::File(found.clone()))
+    }
+
+    fn with_root(mut self, kernel: &Name, what: &'static str, change: impl Fn(&mut Kernel)) -> Result<Self, OverrideError> {
         let unknown = || OverrideError::UnknownKernel {
             name: kernel.to_string(),
             remedy: nearest(kernel.as_str(), self.kernels.keys().map(Name::as_str)),
         };
         let origin = self.origin(kernel).ok_or_else(unknown)?;
         if origin != kernel {
-            return Err(OverrideError::Variant { kernel: kernel.clone(), origin: origin.clone() });
-        }
-        let is_prebuilt = |source: &Source| matches!(source, Source::Prebuilt(_));
-        let prebuilt = self.kernels.get(kernel).is_some_and(|kernel| is_prebuilt(&kernel.source));
-        if prebuilt != is_prebuilt(source) {
-            return Err(OverrideError::Kind { kernel: kernel.clone(), prebuilt });
+            return Err(OverrideError::Inherited { kernel: kernel.clone(), what, origin: origin.clone() });
         }
         let line: Vec<Name> = self.kernels.keys().filter(|name| self.origin(name) == Some(kernel)).cloned().collect();
-        for (_, kernel) in self.kernels.iter_mut().filter(|(name, _)| line.contains(name)) {
-            kernel.source = source.clone();
-        }
+        self.kernels.iter_mut().filter(|(name, _)| line.contains(name)).for_each(|(_, kernel)| change(kernel));
         Ok(self)
     }
 

@@ -6,6 +6,7 @@
 //! Read [`Kernel`] first, next to `kernels/debian-6.1.yaml`.
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
@@ -13,7 +14,7 @@ use serde_yaml::Value;
 use super::marks::{self, Finding, MOST_FINDINGS, Node, Place, Shape, Step, Unreadable};
 use super::mitigation::{RawExpect, RawMitigation};
 use super::problem::nearest;
-use super::{CgroupChoice, Layout};
+use super::{CgroupChoice, Layout, Modules};
 
 /// `kernels/NAME.yaml`.
 #[derive(Debug, Default, Deserialize)]
@@ -25,7 +26,7 @@ pub(super) struct Kernel {
     pub source: Option<Source>,
     pub toolchain: Option<Toolchain>,
     pub configuration: Option<Configuration>,
-    pub compatibility: Option<Vec<String>>,
+    pub compatibility: Option<Vec<Change>>,
     pub patches: Option<Vec<String>>,
     pub boot_arguments: Option<Vec<String>>,
 }
@@ -110,6 +111,8 @@ pub(super) struct Prebuilt {
 #[serde(deny_unknown_fields, expecting = "a map such as `host: {compiler: gcc}`")]
 pub(super) struct Toolchain {
     pub host: Option<Host>,
+    pub debian: Option<Buildroot>,
+    pub container: Option<Container>,
 }
 
 /// `toolchain: host:`.
@@ -119,12 +122,106 @@ pub(super) struct Host {
     pub compiler: Option<String>,
 }
 
+/// `toolchain: debian:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `suite`, `compiler` and `packages`")]
+pub(super) struct Buildroot {
+    pub suite: Option<String>,
+    pub compiler: Option<String>,
+    pub packages: Option<Vec<String>>,
+}
+
+/// `toolchain: container:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `image` and `compiler`")]
+pub(super) struct Container {
+    pub image: Option<String>,
+    pub compiler: Option<String>,
+}
+
+/// `compatibility/NAME.yaml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct Changes {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub changes: Option<Vec<Change>>,
+}
+
+/// An item of `compatibility:` or `changes:`: a map, or a word for a patch that is always applied.
+#[derive(Debug)]
+pub(super) struct Change(pub ChangeMap);
+
+/// A change, exactly one of the first six keys, and its conditions.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a patch's file name, or a map such as `patch: x.patch`")]
+pub(super) struct ChangeMap {
+    pub list: Option<String>,
+    pub patch: Option<String>,
+    pub copy: Option<CopyOf>,
+    pub make: Option<Parameters>,
+    pub flags: Option<Vec<String>>,
+    pub configuration: Option<Parameters>,
+    pub when: Option<When>,
+    pub because: Option<String>,
+}
+
+/// `copy:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `from` and `to`")]
+pub(super) struct CopyOf {
+    pub from: Option<String>,
+    pub to: Option<String>,
+}
+
+/// `when:`; all that is there has to hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map such as `make: \">=4.3\"`")]
+pub(super) struct When {
+    pub gcc: Option<String>,
+    pub clang: Option<String>,
+    pub binutils: Option<String>,
+    pub make: Option<String>,
+    pub has: Option<String>,
+    pub missing: Option<String>,
+    pub contains: Option<Text>,
+    pub lacks: Option<Text>,
+}
+
+/// `contains:` and `lacks:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `file` and `text`")]
+pub(super) struct Text {
+    pub file: Option<String>,
+    pub text: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Change {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrMap;
+        impl<'de> Visitor<'de> for WordOrMap {
+            type Value = Change;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string or a map")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Change, E> {
+                Ok(Change(ChangeMap { patch: Some(text.to_owned()), ..ChangeMap::default() }))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Change, A::Error> {
+                ChangeMap::deserialize(MapAccessDeserializer::new(map)).map(Change)
+            }
+        }
+        deserializer.deserialize_any(WordOrMap)
+    }
+}
+
 /// `configuration:`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a map of `base` and `fragments`")]
+#[serde(deny_unknown_fields, expecting = "a map of `base`, `modules` and `fragments`")]
 pub(super) struct Configuration {
     #[serde(default, with = "serde_yaml::with::singleton_map")]
     pub base: Option<ConfigurationBase>,
+    pub modules: Option<Modules>,
     pub fragments: Option<Vec<String>>,
 }
 
