@@ -30,7 +30,7 @@
  *
  * EXPECT  One line per second, and one at the end:
  *           hangproof: t=12.0 ops=1234 oom_kills=56 alive=8 inner=78
- *           hangproof: done ops=N oom_kills=N longest_standstill=S.S
+ *           hangproof: done ops=N oom_kills=N longest_standstill=S.S inner=N
  *         ops counts files that were written and synced on both filesystems, inner those
  *         on the inner one. A kernel with the bug stops counting both for good and ends
  *         with
@@ -760,7 +760,8 @@ static bool supervise(void)
 		stop = signal > 0 && signal != SIGCHLD;
 	}
 	say(2000, "hangproof: done ops=%" PRIu64 " oom_kills=%" PRIu64
-	    " longest_standstill=%.1f\n", ops, oom_kills(), longest);
+	    " longest_standstill=%.1f inner=%" PRIu64 "\n", ops, oom_kills(), longest,
+	    atomic_load(&shared->inner));
 	complain("cgroup version %d, %" PRIu64 " system calls refused for want of memory",
 		 cgroup_version, atomic_load(&shared->soft_errors));
 	if (atomic_load(&shared->fatal_errno)) {

@@ -319,3 +319,19 @@ fn qemus_death_is_ours() {
 fn an_early_end_is_no_result() {
     is_invalid(seen(healthy(15), 16), Fault::Host, "before anything was certain");
 }
+
+#[test]
+fn a_mitigation_that_ends_spoils_its_trial() {
+    let mut evidence = done(healthy(47), 45, ReproducerEnd::Status(0));
+    let with = |end| Some(Beside { started: At(4800), output: vec!["no memory".to_owned()], end });
+    evidence.mitigation = with(None);
+    assert!(matches!(seen(evidence.clone(), 47), Observation::Pass(_)));
+    // Nobody knows whether it has ended.
+    evidence.mitigation = with(Some((At(9800), ReproducerEnd::Lost("eof".to_owned()))));
+    assert!(matches!(seen(evidence.clone(), 47), Observation::Pass(_)));
+    evidence.mitigation = with(Some((At(9800), ReproducerEnd::Status(13))));
+    is_invalid(seen(evidence.clone(), 47), Fault::Mitigation, "it ended by itself after 5.0 s with status 13: no memory");
+    // A crash that came before is the kernel's.
+    line(&mut evidence, 9, "Kernel panic - not syncing: test");
+    assert!(matches!(seen(evidence, 47), Observation::Crash { .. }));
+}
