@@ -30,7 +30,10 @@ const GOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/definitions/good"
 fn copy(from: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for below in ["kernels", "compatibility", "patches", "images", "pipelines"] {
-        copy_folder(&Path::new(from).join(below), &folder.path().join(below));
+        let from = Path::new(from).join(below);
+        if from.is_dir() {
+            copy_folder(&from, &folder.path().join(below));
+        }
     }
     folder
 }
