@@ -297,13 +297,13 @@ mod tests {
 
     #[test]
     fn conditions_hold_or_not_or_cannot_be_told() {
-        let macros = macros(&[("one", "  1"), ("zero", " 0 "), ("arches", "i686 x86_64")]);
+        let macros = macros(&[("one", "  1"), ("zero", " 0 "), ("set", "1"), ("arches", "i686 x86_64")]);
         for (condition, truth) in [
             ("%{one}", Truth::Yes),
             ("!%{one}", Truth::No),
             ("%{zero} # why", Truth::No),
             ("0%{?rhel}", Truth::No),
-            ("0%{?one} && !%{zero}", Truth::Yes),
+            ("0%{?set} && !%{zero}", Truth::Yes),
             ("%{zero} || %{one}", Truth::Yes),
             ("\"a\" == \"a\"", Truth::Yes),
             ("\"%{one}\" != \"  1\"", Truth::No),
