@@ -254,7 +254,7 @@ fn header(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 /// The big-endian number at a place, which is there.
 fn number(bytes: &[u8], place: usize) -> usize {
-    bytes[place..place + 4].iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    bytes[place..place + 4].iter().fold(0, |number, byte| (number << 8) | usize::from(*byte))
 }
 
 /// The files and their SHA-256 by a header. None if it has other digests.
