@@ -162,7 +162,7 @@ async fn what_is_not_understood_in_a_spec_file_is_refused_with_its_line() {
         (
             "patch -p1 -F1 -s",
             "git apply",
-            at(line("patch_command='patch -p1 -F1 -s'"), "`apply` is an option of patch that isn't understood", tree),
+            at(line("patch_command='patch -p1 -F1 -s'"), "`git apply` applies patches by another program than patch", tree),
         ),
         (
             "ApplyOptionalPatch debrand.patch",

@@ -259,7 +259,8 @@ impl Bench {
     pub fn sign(&self, package: &Path, name: &str) {
         let home = format!("_gpg_path {}", self.path("gnupg").display());
         let who = format!("_gpg_name {name}@example.org");
-        let arguments = ["--addsign", "--define", &home, "--define", &who, package.to_str().unwrap()];
+        // Debian's rpm looks for gpg2.
+        let arguments = ["--addsign", "--define", &home, "--define", &who, "--define", "__gpg /usr/bin/gpg", package.to_str().unwrap()];
         program("rpmsign", &arguments, &self.path(""));
     }
 }

@@ -256,3 +256,66 @@ fn closing(text: &str) -> Option<usize> {
 fn shown(after: &str) -> String {
     format!("`%{}`", after.chars().take(24).collect::<String>().escape_debug())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn macros(set: &[(&str, &str)]) -> Macros {
+        let mut macros = Macros::default();
+        set.iter().for_each(|(name, body)| macros.set(name, (*body).to_owned()));
+        macros
+    }
+
+    #[test]
+    fn macros_are_replaced_when_they_are_used() {
+        let macros = macros(&[("version", "3.10.0"), ("full", "%{version}-%release%{?build}"), ("release", "1160"), ("empty", "")]);
+        let expand = |text: &str| macros.expand(text);
+        assert_eq!(expand("linux-%{full}.tar.xz"), Ok("linux-3.10.0-1160.tar.xz".into()));
+        assert_eq!(
+            expand("100%% %{?version:yes}%{!?version:no}%{?!build:not %{release}}%{?build:no}%{empty}"),
+            Ok("100% yesnot 1160".into())
+        );
+        assert_eq!(expand("%{build}"), Err(Unexpandable::Unset("build".into())));
+        assert_eq!(expand("a%(id)"), Err(Unexpandable::Runs("`%(id)`".into())));
+        assert_eq!(expand("%{?version:%(id)}"), Err(Unexpandable::Runs("`%(id)`".into())));
+        for odd in ["%{expand:%%x}", "%{", "%", "%-", "%{a b}", "%{!version}"] {
+            assert!(matches!(expand(odd), Err(Unexpandable::Odd(_))), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_of_macros_has_an_end() {
+        let bodies: Vec<(String, String)> = (1..60).map(|n| (format!("m{n}"), format!("%m{0}%m{0}", n - 1))).collect();
+        for first in ["", "long text"] {
+            let mut bomb = macros(&[("m0", first), ("self", "x%self")]);
+            bodies.iter().for_each(|(name, body)| bomb.set(name, body.clone()));
+            assert!(matches!(bomb.expand("%m59"), Err(Unexpandable::Odd(_))));
+            assert!(matches!(bomb.expand("%self"), Err(Unexpandable::Odd(_))));
+        }
+    }
+
+    #[test]
+    fn conditions_hold_or_not_or_cannot_be_told() {
+        let macros = macros(&[("one", "  1"), ("zero", " 0 "), ("set", "1"), ("arches", "i686 x86_64")]);
+        for (condition, truth) in [
+            ("%{one}", Truth::Yes),
+            ("!%{one}", Truth::No),
+            ("%{zero} # why", Truth::No),
+            ("0%{?rhel}", Truth::No),
+            ("0%{?set} && !%{zero}", Truth::Yes),
+            ("%{zero} || %{one}", Truth::Yes),
+            ("\"a\" == \"a\"", Truth::Yes),
+            ("\"%{one}\" != \"  1\"", Truth::No),
+            ("%{one} > 3", Truth::Unknown),
+            ("%{unset}", Truth::Unknown),
+            ("%{unset} && %{zero}", Truth::Unknown),
+            ("", Truth::Unknown),
+        ] {
+            assert_eq!(macros.condition(condition), truth, "{condition}");
+        }
+        assert_eq!(macros.lists("%{arches}", "x86_64"), Truth::Yes);
+        assert_eq!(macros.lists("%arches", "ppc"), Truth::No);
+        assert_eq!(macros.lists("%{all}", "ppc"), Truth::Unknown);
+    }
+}

@@ -113,6 +113,10 @@ impl Package {
             ration.set(ENTRY_HEADER + limits.path as u64 + PADDING);
             let mut entry = newc::Reader::new(&mut payload).map_err(damaged)?;
             if entry.entry().is_trailer() {
+                drop(entry);
+                // What compresses the payload has a checksum at its end.
+                ration.set(TAIL);
+                io::copy(&mut payload.take(TAIL), &mut io::sink()).map_err(damaged)?;
                 break;
             }
             let shown = entry.entry().name().to_owned();
@@ -152,6 +156,8 @@ impl Package {
 /// Bytes of a cpio entry before its name, and the most that pads a name or a file (cpio(5), New ASCII Format).
 const ENTRY_HEADER: u64 = 110;
 const PADDING: u64 = 3;
+/// Zeros after the last entry: archives are padded to blocks, tapes' at most.
+const TAIL: u64 = 64 << 10;
 
 /// A reader that gives no more than it was told to, so that an archive's word on a length is never a reason to allocate.
 struct Rationed<'a, R> {
@@ -248,7 +254,7 @@ fn header(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 /// The big-endian number at a place, which is there.
 fn number(bytes: &[u8], place: usize) -> usize {
-    bytes[place..place + 4].iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    bytes[place..place + 4].iter().fold(0, |number, byte| (number << 8) | usize::from(*byte))
 }
 
 /// The files and their SHA-256 by a header. None if it has other digests.

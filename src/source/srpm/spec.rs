@@ -375,7 +375,9 @@ impl Reading {
     /// `patch -p1 -F1 -s`.
     fn patch_command(&mut self, number: usize, command: &str) -> Result<(), Refused> {
         let mut words = command.split_whitespace();
-        let known = words.next() == Some("patch");
+        if words.next() != Some("patch") {
+            return refused(number, format!("`{command}` applies patches by another program than patch"));
+        }
         self.shell.strips_one = false;
         for word in words {
             match (word, word.strip_prefix("-F").map(str::parse)) {
@@ -385,7 +387,7 @@ impl Reading {
                 _ => return refused(number, format!("`{word}` is an option of patch that isn't understood")),
             }
         }
-        if known { Ok(()) } else { refused(number, format!("`{command}` applies patches by another program than patch")) }
+        Ok(())
     }
 
     /// The line that sets the version: `perl -p -i -e "s/^EXTRAVERSION.*/EXTRAVERSION = -%{release}.%{_target_cpu}${Flavour:+.${Flavour}}/" Makefile`.
