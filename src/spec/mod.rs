@@ -6,6 +6,7 @@
 //!
 //! Read [`Definitions`] first.
 
+mod hang;
 mod image;
 mod kernel;
 mod load;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use hang::{HangSignature, StuckTask};
 pub use load::{NoRoot, load};
 pub use overrides::OverrideError;
 pub use problem::{Problem, Problems};
@@ -271,6 +273,8 @@ pub struct Pipeline {
     pub limits: Limits,
     /// What proves that the trigger fired.
     pub trigger: Trigger,
+    /// The hang that is looked for; another one is not as expected.
+    pub hang: Option<HangSignature>,
     /// Trials per kernel.
     pub repeats: u32,
 }
