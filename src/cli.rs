@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use tokio::sync::watch;
 
+use crate::aftermath::When;
 use crate::build::BuildError;
 use crate::build::gc::{self, Policy};
 use crate::event::Events;
@@ -132,6 +133,9 @@ struct RunArguments {
     /// Folder for the results; must not hold a report [default: runs/PIPELINE-TIME]
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// After which hangs to dump the guest's memory, list all tasks on the console and force a panic
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Never)]
+    dump: When,
     /// Set a parameter of the reproducer
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
@@ -385,6 +389,7 @@ struct Prepared {
     repeats: u32,
     jobs: Option<usize>,
     out: PathBuf,
+    dump: When,
 }
 
 fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepared> {
@@ -417,7 +422,7 @@ fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepar
         PathBuf::from("runs").join(format!("{name}-{time}-{}", std::process::id()))
     });
     let repeats = arguments.repeats.unwrap_or(pipeline.repeats);
-    Ok(Prepared { definitions, pipeline, cells, repeats, jobs: arguments.jobs.map(usize::from), out })
+    Ok(Prepared { definitions, pipeline, cells, repeats, jobs: arguments.jobs.map(usize::from), out, dump: arguments.dump })
 }
 
 /// The pipeline's mitigations, or those of them that are `wanted`.
@@ -434,12 +439,13 @@ fn mitigations_of(pipeline: &Pipeline, wanted: &[Name]) -> Result<Vec<Mitigation
 }
 
 async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: watch::Receiver<bool>) -> Result<(Exit, String)> {
-    let Prepared { definitions, pipeline, cells, repeats, jobs, out } = prepared;
+    let Prepared { definitions, pipeline, cells, repeats, jobs, out, dump } = prepared;
     let run = Run {
         definitions: &definitions,
         pipeline: &pipeline,
         cells,
         repeats,
+        dump,
         jobs,
         out: out.clone(),
         command: command_line(),

@@ -12,7 +12,7 @@ use hangproof_wire::{Beat, CgroupCounters, Look, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::TrialId;
-use crate::spec::{Limits, Trigger};
+use crate::spec::{HangSignature, Limits, Trigger};
 
 /// A moment: milliseconds of the host's monotonic clock since QEMU was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub struct Evidence {
 }
 
 /// The rules that a trial was judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rules {
     /// Limits, already scaled by the accelerator's factor.
@@ -89,6 +89,9 @@ pub struct Rules {
     pub scale: f64,
     /// Least time between two looks that are compared; scaled.
     pub look_interval: Duration,
+    /// The hang that the pipeline describes.
+    #[serde(default)]
+    pub hang: Option<HangSignature>,
 }
 
 /// The guest's life from QEMU's start to the reproducer's.

@@ -8,12 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::aftermath::{Collecting, When};
 use crate::build::{self, Built};
 use crate::event::{Event, Events};
 use crate::evidence::{At, Evidence, Trouble, VmEnd};
@@ -39,6 +42,8 @@ pub struct Run<'a> {
     pub cells: Vec<Cell>,
     /// Trials per cell.
     pub repeats: u32,
+    /// After which hangs the memory is dumped and whatever else takes long is collected.
+    pub dump: When,
     /// VMs at once; chosen by the host's CPUs and memory if not given.
     pub jobs: Option<usize>,
     /// Folder of the results: there, and nobody else's.
@@ -62,6 +67,14 @@ struct Shared {
     mitigations: BTreeMap<Name, Beside>,
     probed: Probed,
     jobs: usize,
+    /// For each kernel, whether one of its hangs was collected from.
+    dumped: BTreeMap<Name, Arc<AtomicBool>>,
+}
+
+impl Shared {
+    fn dumped(&self, kernel: &Name) -> Arc<AtomicBool> {
+        self.dumped.get(kernel).cloned().unwrap_or_default()
+    }
 }
 
 /// How often a trial is tried that is invalid by our own fault.
@@ -147,7 +160,8 @@ impl Run<'_> {
         let store = self.store.clone();
         let initramfs = tokio::task::spawn_blocking(move || initramfs::base(&store)).await??;
         let jobs = self.jobs.unwrap_or_else(|| fitting_jobs(self.pipeline.machine.cpus, self.pipeline.machine.memory.0));
-        Ok(Shared { disks, initramfs, ready, mitigations, probed, jobs })
+        let dumped = self.kernels().map(|name| (name.clone(), Arc::default())).collect();
+        Ok(Shared { disks, initramfs, ready, mitigations, probed, jobs, dumped })
     }
 
     /// Runs the trials, some at once, and keeps the report up to date.
@@ -247,6 +261,8 @@ impl Run<'_> {
             beside: beside.map(|beside| beside.words.clone()).unwrap_or_default(),
             limits: self.pipeline.limits,
             trigger: self.pipeline.trigger,
+            hang: self.pipeline.hang.clone(),
+            collecting: Some(Collecting { folder: self.out.join(trial_folder(&id)), when: self.dump, taken: shared.dumped(&id.kernel) }),
             id,
         }
     }

@@ -80,6 +80,8 @@ pub async fn open(
         beside: Vec::new(),
         limits: Limits { duration: COMMAND, boot: BOOT, stall: BOOT, silence: BOOT },
         trigger: Trigger { oom_kills: 0, commits: 0 },
+        hang: None,
+        collecting: None,
     };
     let (mut vm, key, scratch) = match trial.start().await {
         Ok(started) => started,

@@ -7,12 +7,13 @@
 //! Read [`Trial`] first, then [`watch`].
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hangproof_wire::{Assignment, CgroupVersion, Report, Request, Root};
 use tokio::sync::watch as channel;
 
+use crate::aftermath::{Collecting, collect};
 use crate::event::{Event, Events};
 use crate::evidence::{At, Beside, Count, Evidence, Rules, Trouble, VmEnd};
 use crate::guest::{Command, Key, Role};
@@ -20,7 +21,7 @@ use crate::image::Payload;
 use crate::image::initramfs::{self, Modules};
 use crate::oracle::{Asked, Digest, Judgement, Next, Observation, judge};
 use crate::plan::TrialId;
-use crate::spec::{CgroupChoice, Limits, Machine, Trigger};
+use crate::spec::{CgroupChoice, HangSignature, Limits, Machine, Trigger};
 use crate::store::{self, Scratch};
 use crate::vm::args::{Accelerator, Invocation};
 use crate::vm::{Signal, Start, Vm};
@@ -60,6 +61,10 @@ pub struct Trial {
     pub limits: Limits,
     /// What proves that the trigger fired.
     pub trigger: Trigger,
+    /// The hang that the pipeline describes.
+    pub hang: Option<HangSignature>,
+    /// Where what is collected after a hang goes; nowhere if not given.
+    pub collecting: Option<Collecting>,
 }
 
 /// Folder in the guest that the reproducer starts in: empty, and on the filesystem under test.
@@ -98,16 +103,22 @@ impl Trial {
             stall: self.limits.stall.mul_f64(scale),
             silence: self.limits.silence.mul_f64(scale),
         };
-        Rules { limits, trigger: self.trigger, scale, look_interval: LOOK_INTERVAL.mul_f64(scale) }
+        Rules { limits, trigger: self.trigger, scale, look_interval: LOOK_INTERVAL.mul_f64(scale), hang: self.hang.clone() }
     }
 
     /// Runs the trial to its end. `stop` turning true ends it at once.
-    pub async fn run(&self, events: &Events, stop: channel::Receiver<bool>) -> Evidence {
+    pub async fn run(&self, events: &Events, mut stop: channel::Receiver<bool>) -> Evidence {
         let mut evidence = Evidence::new(self.id.clone(), self.rules());
         match self.start().await {
-            Ok((mut vm, key, _scratch)) => {
-                let mut watching = Watch::new(&mut evidence, events, stop);
-                watching.run(&mut vm, |host_key| self.commands(&key, host_key)).await;
+            Ok((mut vm, key, scratch)) => {
+                let mut watching = Watch::new(&mut evidence, events, stop.clone());
+                let hung = watching.run(&mut vm, |host_key| self.commands(&key, host_key)).await;
+                if let (true, Some(collecting)) = (hung, &self.collecting) {
+                    tokio::select! {
+                        () = self.collect(&mut vm, collecting, scratch.path(), &evidence, events) => {}
+                        () = stopped(&mut stop) => {}
+                    }
+                }
                 vm.stop().await;
             }
             Err(trouble) => {
@@ -116,6 +127,16 @@ impl Trial {
             }
         }
         evidence
+    }
+
+    /// After a hang: what isn't judged and is of use to whoever looks for the cause.
+    async fn collect(&self, vm: &mut Vm, collecting: &Collecting, scratch: &Path, evidence: &Evidence, events: &Events) {
+        let vmcoreinfo = evidence.boot.vmcoreinfo.as_deref();
+        let Some(aftermath) = collect(vm, collecting, scratch, self.accelerator.scale(), vmcoreinfo).await else { return };
+        match aftermath.save(&collecting.folder) {
+            Ok(()) => events.send(Event::Wrote { what: aftermath.title(), path: collecting.folder.clone() }),
+            Err(error) => events.warn(format!("{}: {error}", collecting.folder.display())),
+        }
     }
 
     /// Starts the VM. The scratch folder must live as long as it.
@@ -254,7 +275,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    async fn run(&mut self, vm: &mut Vm, commands: impl Fn(&str) -> VecDeque<Command>) {
+    /// Whether it hung.
+    async fn run(&mut self, vm: &mut Vm, commands: impl Fn(&str) -> VecDeque<Command>) -> bool {
         self.enter("booting");
         loop {
             let now = vm.clock().now();
@@ -274,15 +296,16 @@ impl<'a> Watch<'a> {
             }
             if *self.stop.borrow() {
                 self.evidence.end.get_or_insert((now, VmEnd::Interrupted));
-                return;
+                return false;
             }
             match judge(self.evidence, &self.digest, self.asked, now) {
                 Judgement::Closed(observation) => {
                     self.evidence.end.get_or_insert((now, VmEnd::Stopped));
-                    if matches!(observation, Observation::Hang(_)) {
+                    let hung = matches!(observation, Observation::Hang(_));
+                    if hung {
                         self.last_words(vm).await;
                     }
-                    return;
+                    return hung;
                 }
                 Judgement::Open(Next::Look) => {
                     self.enter("looking");
@@ -420,6 +443,8 @@ impl<'a> Watch<'a> {
                 evidence.looks.push((at, look));
             }
             Report::Counters { cgroups, .. } => evidence.counters = cgroups,
+            // It is asked for after the judgement, by who reads it itself.
+            Report::Log { .. } => {}
             Report::Refused { error, .. } if evidence.trouble.len() < TROUBLE_LIMIT => evidence.trouble.push((at, Trouble::Refused(error))),
             Report::Refused { .. } => {}
         }

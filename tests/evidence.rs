@@ -6,16 +6,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use hangproof::event::Events;
 use hangproof::evidence::{At, Evidence, VmEnd};
+use hangproof::oracle::hang::{Likeness, Signature, Stuck, likeness};
+use hangproof::oracle::tasks;
 use hangproof::oracle::{Asked, Digest, Hang, Judgement, Observation, Witness, judge, observe};
 use hangproof::plan::TrialId;
 use hangproof::report::{load_trial, trial_folder};
+use hangproof::spec::{HangSignature, load as load_definitions};
 use hangproof::trial::watch;
 use hangproof::vm::{Replay, Vm};
+use hangproof_wire::{Dying, Look};
 
 /// The trials, with the kernels that they are of.
 const TRIALS: [(&str, &str); 4] = [
@@ -53,6 +58,21 @@ fn until(evidence: &Evidence, at: At) -> Evidence {
     cut
 }
 
+/// What the shipped pipeline says of its hang.
+fn founding() -> HangSignature {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let definitions = load_definitions(root).unwrap();
+    definitions.pipelines.values().find_map(|pipeline| pipeline.hang.clone()).unwrap()
+}
+
+fn hang(mut evidence: Evidence) -> Hang {
+    evidence.rules.hang = Some(founding());
+    match observe(&evidence) {
+        Observation::Hang(hang) => hang,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_pass_is_a_pass() {
     let Observation::Pass(pass) = observe(&load("pass-4x2")) else { panic!() };
@@ -80,6 +100,51 @@ fn a_hang_that_looks_like_a_standstill_takes_the_long_limit() {
 }
 
 #[test]
+fn two_trials_of_one_deadlock_have_one_signature() {
+    // One was seen as a closed wait, of 8 tasks; the other as silence, of 32.
+    let [few, many] = ["hang-4x2", "hang-4x8"].map(|name| hang(load(name)));
+    assert_eq!(few.signature.id, many.signature.id, "{:#?} {:#?}", few.signature, many.signature);
+    assert!(few.signature.ring && many.signature.ring && few.signature.is_like(&many.signature));
+    assert_eq!((few.likeness, many.likeness), (Some(Likeness::Same), Some(Likeness::Same)));
+    // Each of its looks alone tells the same.
+    for name in ["hang-4x2", "hang-4x8"] {
+        for (at, look) in &load(name).looks {
+            let stuck = Stuck::of(look, &tasks::parse(&look.log));
+            assert!(Signature::of([&stuck], "").is_like(&few.signature), "{name} at {at}");
+        }
+    }
+}
+
+/// A file of `tests/hangs`: `dying:` and a task list.
+fn look(text: &str) -> Stuck {
+    let (first, log) = text.split_once('\n').unwrap();
+    let dying = first.strip_prefix("dying:").unwrap().split_whitespace();
+    let dying = dying.map(|tid| Dying { tid: tid.parse().unwrap(), tgid: tid.parse().unwrap(), comm: String::new(), state: 'D' });
+    let look = Look { id: 1, uptime_ms: 0, log: log.to_owned(), dying: dying.collect(), running: Vec::new(), cgroups: Vec::new() };
+    Stuck::of(&look, &tasks::parse(log))
+}
+
+#[test]
+fn other_kernels_show_the_same_hang_and_other_hangs_do_not() {
+    let real = hang(load("hang-4x2")).signature;
+    let mut seen = String::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hangs");
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        let stuck = look(&fs::read_to_string(&path).unwrap());
+        let signature = Signature::of([&stuck], "");
+        let (name, hit) = (path.file_name().unwrap().to_str().unwrap(), path.extension().unwrap() == "hit");
+        assert_eq!(signature.is_like(&real), hit, "{name}: {signature:#?}");
+        assert_eq!(real.is_like(&signature), hit, "{name}");
+        let likeness = likeness(&founding(), [&stuck]);
+        assert_eq!(likeness == Likeness::Same, hit, "{name}: {likeness:?}");
+        writeln!(seen, "{name}: {} {}\n  {likeness:?}", signature.id, signature.title).unwrap();
+    }
+    insta::assert_snapshot!(seen);
+}
+
+#[test]
 fn a_standstill_that_recovers_is_no_hang_at_any_moment() {
     let evidence = load("recovers-4x8");
     let Observation::Pass(pass) = observe(&evidence) else { panic!("{:?}", observe(&evidence)) };
@@ -96,7 +161,7 @@ fn a_standstill_that_recovers_is_no_hang_at_any_moment() {
 async fn a_replayed_trial_ends_as_the_real_one_did() {
     for (name, _) in TRIALS {
         let saved = load(name);
-        let mut again = Evidence::new(saved.trial.clone(), saved.rules);
+        let mut again = Evidence::new(saved.trial.clone(), saved.rules.clone());
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let mut vm = Vm::Replay(Replay::of(&saved));
         watch(&mut vm, &mut again, &Events::ignored(), stopped).await;
@@ -109,7 +174,7 @@ async fn a_replayed_trial_ends_as_the_real_one_did() {
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_trial_keeps_what_it_saw() {
     let saved = load("pass-4x2");
-    let mut again = Evidence::new(saved.trial.clone(), saved.rules);
+    let mut again = Evidence::new(saved.trial.clone(), saved.rules.clone());
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut vm = Vm::Replay(Replay::of(&saved));
     let events = Events::ignored();

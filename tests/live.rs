@@ -340,6 +340,71 @@ fn a_vm_that_is_killed_is_invalid_and_tried_once_more() {
     lab.nothing_is_left();
 }
 
+/// A program that is killed with its value.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Stopped for longer than the agent may be silent, then starved by four busy programs while the reproducer pauses: each of it stops the progress clock, or
+/// the guest, and nothing hangs.
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_stopped_vm_a_busy_host_and_a_pause_are_no_hangs() {
+    let lab = Lab::new();
+    let pausing = WRITER
+        .replacen("while ", "pause=$(( end - 20 ))\nwhile ", 1)
+        .replace("sleep 1; done", "sleep 1\n[ \"$(date +%s)\" -lt \"$pause\" ] || { sleep 15; pause=$(( end + 1 )); }; done");
+    lab.pipeline("disturbed", "[{kernel: debian-6.1, expect: pass}]", &pausing, 48);
+    let child = start(&lab, "disturbed", "out");
+    std::thread::sleep(Duration::from_secs(2));
+    lab.processes().into_iter().for_each(|pid| kill(pid, rustix::process::Signal::STOP));
+    std::thread::sleep(Duration::from_secs(20));
+    lab.processes().into_iter().for_each(|pid| kill(pid, rustix::process::Signal::CONT));
+    let busy = || Killed(Command::new("yes").stdout(Stdio::null()).spawn().unwrap());
+    let busy: Vec<Killed> = (0..4).map(|_| busy()).collect();
+    let output = child.wait_with_output().unwrap();
+    drop(busy);
+    exits(&output, 0);
+    let report = lab.report("out");
+    assert_eq!(report["kernels"][0]["results"].as_array().unwrap().len(), 1, "{report:#}");
+    assert!(result(&report, 0, 0)["standstill"]["secs"].as_u64().unwrap() >= 19, "{report:#}");
+    lab.nothing_is_left();
+}
+
+/// What is collected after a hang is whole, and changes nothing that was judged.
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_hang_leaves_its_memory_and_a_panic() {
+    let lab = Lab::new();
+    let kernels = ["--kernel", "debian-6.1-el7mm-nofail-lost", "--dump", "first", "--repeats", "2", "--jobs", "1"];
+    let output = lab.run(&[&["run", "ext4-oom", "--out", "out"][..], &kernels].concat());
+    exits(&output, 0);
+    let folder = lab.path("out/trials/debian-6.1-el7mm-nofail-lost.1");
+    let aftermath: Value = serde_json::from_slice(&fs::read(folder.join("aftermath.json")).unwrap()).unwrap();
+    let steps: Vec<&str> = aftermath["steps"].as_array().unwrap().iter().map(|step| step["what"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["sysrq w", "sysrq m", "sysrq t", "kernel log", "stop", "memory dump", "continue", "interrupt", "panic"]);
+    assert!(aftermath["steps"].as_array().unwrap().iter().all(|step| step["error"].is_null()), "{aftermath:#}");
+    // An ELF core of all the memory.
+    let mut head = [0; 4];
+    let mut core = zstd::Decoder::new(fs::File::open(folder.join("vmcore.zst")).unwrap()).unwrap();
+    std::io::Read::read_exact(&mut core, &mut head).unwrap();
+    assert_eq!(&head, b"\x7fELF");
+    assert!(aftermath["dump"]["bytes"].as_u64().unwrap() >= 2 << 30 && !folder.join("vmcore-incomplete").exists(), "{aftermath:#}");
+    assert!(fs::read_to_string(folder.join("vmcore-dmesg.txt")).unwrap().contains("Linux version 6.1"));
+    let after = fs::read_to_string(folder.join("aftermath.log")).unwrap();
+    assert!(after.contains("Show Blocked State") && after.contains("Kernel panic - not syncing: NMI"), "{after}");
+    assert!(!fs::read_to_string(folder.join("console.log")).unwrap().contains("Kernel panic"));
+    assert!(!lab.path("out/trials/debian-6.1-el7mm-nofail-lost.2/aftermath.json").exists(), "only the first is collected from");
+    let again = lab.run(&["rescore", "out"]);
+    exits(&again, 0);
+    assert!(said(&again).contains("every observation as saved"), "{}", said(&again));
+}
+
 #[test]
 #[ignore = "boots VMs; scripts/test runs it"]
 fn an_interrupt_saves_what_there_is() {

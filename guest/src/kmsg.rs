@@ -119,8 +119,14 @@ pub struct Tail {
 impl Tail {
     /// Begins behind the last record.
     pub fn from_now() -> std::io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(DEVICE)?;
-        file.seek(SeekFrom::End(0))?;
+        let mut tail = Self::from_start()?;
+        tail.file.seek(SeekFrom::End(0))?;
+        Ok(tail)
+    }
+
+    /// Begins with the oldest record that the kernel still has.
+    pub fn from_start() -> std::io::Result<Self> {
+        let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(DEVICE)?;
         Ok(Self { file, buffer: vec![0; RECORD_LIMIT] })
     }
 

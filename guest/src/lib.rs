@@ -132,6 +132,13 @@ pub enum Report {
         /// Milliseconds since the kernel started.
         uptime_ms: u64,
     },
+    /// Answer to [`Request::Log`].
+    Log {
+        /// The request's number.
+        id: u64,
+        /// The kernel log from its oldest record on, lines separated by `\n`; cut at the line limit of the wire.
+        log: String,
+    },
     /// A request could not be carried out.
     Refused {
         /// The request's number.
@@ -193,6 +200,9 @@ pub struct Look {
     pub dying: Vec<Dying>,
     /// Stacks of tasks that run or are ready to. The kernel's own task list can't show them: it unwinds from where a task last slept.
     pub running: Vec<Running>,
+    /// Counters of every memory cgroup that has a limit, read at the look's end; empty before the hierarchy is mounted.
+    #[serde(default)]
+    pub cgroups: Vec<CgroupCounters>,
 }
 
 /// A task that runs or is ready to, and its stack.
@@ -253,6 +263,11 @@ pub enum Request {
     },
     /// Read the memory cgroups' counters; answered by [`Report::Counters`].
     Counters {
+        /// Number that comes back with the answer.
+        id: u64,
+    },
+    /// Read the whole kernel log; answered by [`Report::Log`].
+    Log {
         /// Number that comes back with the answer.
         id: u64,
     },

@@ -1,4 +1,4 @@
-//! A look at all tasks: what sysrq `w`, `t` and `l` print, who was told to die, and where the running tasks are.
+//! A look at all tasks: what sysrq `w`, `t` and `l` print, who was told to die, where the running tasks are, and the memory cgroups' counters.
 //!
 //! Sysrq runs in a thread that is given up if it doesn't come back; the log is collected beside it. Nothing is judged here.
 
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use hangproof_wire::{LINE_LIMIT, Look};
 
+use crate::cgroup::{self, Hierarchy};
 use crate::clock::uptime_ms;
 use crate::fault::{self, Fault};
 use crate::kmsg::{self, Tail};
@@ -28,6 +29,9 @@ const KEYS: [&str; 3] = ["w", "t", "l"];
 /// How long sysrq may take; a look under TCG with 100 tasks takes a fraction of a second.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long reading the memory cgroups' counters may take: a few small files.
+const COUNTERS: Duration = Duration::from_secs(1);
+
 /// Most bytes of the log: in JSON a line end or a backslash takes two bytes, and the tasks need room too.
 const LOG_LIMIT: usize = LINE_LIMIT / 2 - 1024 * 1024;
 
@@ -35,7 +39,7 @@ const LOG_LIMIT: usize = LINE_LIMIT / 2 - 1024 * 1024;
 static LEVEL: Mutex<()> = Mutex::new(());
 
 /// Takes a look.
-pub fn take(id: u64) -> Result<Look, Fault> {
+pub fn take(id: u64, hierarchy: Option<Hierarchy>) -> Result<Look, Fault> {
     let began = uptime_ms();
     let mut tail = Tail::from_now().map_err(fault::io("open", kmsg::DEVICE))?;
     let pressed = Arc::new(AtomicBool::new(false));
@@ -68,16 +72,25 @@ pub fn take(id: u64) -> Result<Look, Fault> {
     let left = || DEADLINE.saturating_sub(start.elapsed());
     let dying = dying.recv_timeout(left()).unwrap_or_default();
     let running = running.recv_timeout(left()).unwrap_or_default();
-    Ok(Look { id, uptime_ms: began, log, dying, running })
+    let cgroups = aside("counters", move || hierarchy.and_then(|hierarchy| cgroup::counters(hierarchy).ok()).unwrap_or_default())?;
+    let cgroups = cgroups.recv_timeout(COUNTERS).unwrap_or_default();
+    Ok(Look { id, uptime_ms: began, log, dying, running, cgroups })
 }
 
 /// Looks through `/proc` in a thread of its own, which is given up if it doesn't come back.
-fn aside<T: Send + 'static>(name: &'static str, look: fn() -> T) -> Result<mpsc::Receiver<T>, Fault> {
+fn aside<T: Send + 'static>(name: &'static str, look: impl FnOnce() -> T + Send + 'static) -> Result<mpsc::Receiver<T>, Fault> {
     let (sender, receiver) = mpsc::channel();
     spawn(name, move || {
         let _ = sender.send(look());
     })?;
     Ok(receiver)
+}
+
+/// The whole kernel log.
+pub fn kernel_log() -> Result<String, Fault> {
+    let mut log = String::new();
+    Tail::from_start().and_then(|mut tail| tail.drain(&mut log, LOG_LIMIT)).map_err(fault::io("read", kmsg::DEVICE))?;
+    Ok(log)
 }
 
 /// Presses a key so that its output reaches the console.

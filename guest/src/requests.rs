@@ -60,19 +60,20 @@ fn accept(request: Request, outbox: &Outbox, hierarchy: &Arc<OnceLock<Hierarchy>
 /// The request's number; one that isn't answered has none and counts as 0.
 fn id(request: &Request) -> u64 {
     match request {
-        Request::Look { id } | Request::Counters { id } => *id,
+        Request::Look { id } | Request::Counters { id } | Request::Log { id } => *id,
         Request::Probe | Request::Sysrq { .. } => 0,
     }
 }
 
 fn answer(request: &Request, hierarchy: Option<Hierarchy>) -> Result<Option<Report>, String> {
     match request {
-        Request::Look { id } => look::take(*id).map(|look| Some(Report::Look(look))).map_err(|fault| fault.to_string()),
+        Request::Look { id } => look::take(*id, hierarchy).map(|look| Some(Report::Look(look))).map_err(|fault| fault.to_string()),
         Request::Counters { id } => {
             let hierarchy = hierarchy.ok_or("memory cgroups are not mounted yet: wait for the ready report")?;
             let cgroups = cgroup::counters(hierarchy).map_err(|fault| fault.to_string())?;
             Ok(Some(Report::Counters { id: *id, cgroups, uptime_ms: uptime_ms() }))
         }
+        Request::Log { id } => look::kernel_log().map(|log| Some(Report::Log { id: *id, log })).map_err(|fault| fault.to_string()),
         Request::Probe => Ok(None),
         Request::Sysrq { key } => look::press(*key).map(|()| None).map_err(|fault| fault.to_string()),
     }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use hangproof_wire::Look;
 
+use super::hang::Stuck;
 use super::signature::{Kind, classify, without_prefix};
+use super::tasks;
 use super::wait::ClosedWait;
 use crate::evidence::{At, ConsoleLine, Evidence};
 
@@ -32,6 +34,8 @@ pub struct Digest {
     pub last_line: Option<String>,
     /// For each look, the closed wait in it.
     pub waits: Vec<(At, Option<ClosedWait>)>,
+    /// For each look, the stuck tasks in it.
+    pub stuck: Vec<(At, Stuck)>,
     banners: u32,
 }
 
@@ -91,7 +95,9 @@ impl Digest {
 
     /// Takes a look.
     pub fn look(&mut self, at: At, look: &Look) {
-        self.waits.push((at, ClosedWait::find(look)));
+        let tasks = tasks::parse(&look.log);
+        self.waits.push((at, ClosedWait::find_in(look, &tasks)));
+        self.stuck.push((at, Stuck::of(look, &tasks)));
     }
 
     /// The closed wait that stands in two looks in a row, both after `progress` and at least `interval` apart, and the later look's time.

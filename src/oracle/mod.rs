@@ -8,6 +8,7 @@
 //! Read [`Observation`] first, then [`judge`].
 
 mod digest;
+pub mod hang;
 pub mod signature;
 pub mod tasks;
 pub mod wait;
@@ -15,10 +16,11 @@ pub mod wait;
 use std::fmt;
 use std::time::Duration;
 
-use hangproof_wire::Step;
+use hangproof_wire::{BEAT_INTERVAL_MS, Step};
 use serde::{Deserialize, Serialize};
 
 pub use self::digest::{Digest, Fatal};
+use self::hang::{Likeness, Signature, Stuck, likeness};
 use self::signature::Kind;
 use self::wait::ClosedWait;
 use crate::evidence::{At, Beside, Evidence, QmpFact, ReproducerEnd, Trouble, VmEnd};
@@ -82,6 +84,10 @@ pub struct Hang {
     pub oom_kills: u64,
     /// Operations that the reproducer counted until then.
     pub operations: Option<u64>,
+    /// Which hang it is.
+    pub signature: Signature,
+    /// Whether it is the one that the pipeline describes, if it describes one.
+    pub likeness: Option<Likeness>,
 }
 
 /// The second witness of a hang, besides the progress clock's silence.
@@ -194,6 +200,13 @@ const QUICK_LOOKS: usize = 6;
 
 /// Interval of later looks.
 const SLOW_LOOK: Duration = Duration::from_secs(15);
+
+/// The long limit counts only if the guest lived through this share of it. In `tests/evidence/hang-4x8`, under TCG with 32 processes on 2 CPUs, the agent
+/// made all of its heartbeats; a guest that is stopped makes none, and not one for each that it missed when it goes on.
+const LIVED: f64 = 0.5;
+
+/// A guest that lives too slowly for a judgement is given up after so many times the long limit.
+const GIVE_UP: u32 = 3;
 
 /// After its duration a reproducer gets so much (scaled) to end by itself; one that never ends has then run its full time.
 const GRACE: Duration = Duration::from_secs(10);
@@ -394,7 +407,21 @@ fn commits(evidence: &Evidence) -> Option<u64> {
 
 fn hang(evidence: &Evidence, digest: &Digest, last_progress: At, at: At, witness: Witness) -> Hang {
     let operations = evidence.counts.last().map(|(_, count)| count.operations);
-    Hang { last_progress, at, witness, oom_kills: oom_kills(evidence, digest), operations }
+    let mut stuck: Vec<&Stuck> =
+        digest.stuck.iter().filter(|(when, _)| *when > last_progress && *when <= at).map(|(_, stuck)| stuck).collect();
+    let reported;
+    if stuck.is_empty() {
+        reported = Stuck::reported(&console_since(evidence, last_progress));
+        stuck.push(&reported);
+    }
+    let signature = Signature::of(stuck.iter().copied(), &witness.to_string());
+    let likeness = evidence.rules.hang.as_ref().map(|expected| likeness(expected, stuck.iter().copied()));
+    Hang { last_progress, at, oom_kills: oom_kills(evidence, digest), operations, witness, signature, likeness }
+}
+
+/// The console from a moment on: all that is left of a guest that fell silent as a whole.
+fn console_since(evidence: &Evidence, moment: At) -> String {
+    evidence.console.iter().filter(|line| line.at > moment).map(|line| format!("{}\n", line.text)).collect()
 }
 
 /// From the reproducer's start on.
@@ -430,6 +457,8 @@ fn probed_after(evidence: &Evidence, moment: At) -> bool {
 fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At, now: At) -> Judgement {
     let rules = &evidence.rules;
     let limit = last_progress.after(rules.limits.silence);
+    let lived = lived(evidence, last_progress);
+    let slow = lived < rules.limits.silence.mul_f64(LIVED);
     let hang = |at, witness| closed(Observation::Hang(hang(evidence, digest, last_progress, at, witness)));
     if let Some((at, wait)) = digest.lasting_wait(last_progress, rules.look_interval) {
         return hang(at, Witness::ClosedWait(wait));
@@ -437,6 +466,13 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
     let beat = evidence.beats.last().map_or_else(At::default, |(at, _)| *at);
     let quiet = scaled(evidence, BEATS_MISSED);
     if now.since(beat) <= quiet {
+        let limit = if slow { last_progress.after(rules.limits.silence * GIVE_UP) } else { limit };
+        if now >= limit && slow {
+            let (lived, silence) = (lived.as_secs(), now.since(last_progress).as_secs());
+            let reason =
+                format!("the guest lived for {lived} s of {silence} s without progress: free the host's CPUs, or run fewer VMs at once");
+            return closed(invalid(Fault::Host, reason));
+        }
         if now >= limit {
             let title = digest.first_lockup.as_ref().or(digest.first_blocked.as_ref()).cloned();
             return if blocked_probe(evidence) {
@@ -465,6 +501,14 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
             _ => Judgement::Open(Next::AskStatus),
         },
     }
+}
+
+/// How long the guest has lived since the last progress, by the heartbeats that its agent made: one that is stopped or starved makes none.
+fn lived(evidence: &Evidence, last_progress: At) -> Duration {
+    let mut since = evidence.beats.iter().filter(|(at, _)| *at >= last_progress).map(|(_, beat)| beat.seq);
+    let first = since.next().unwrap_or_default();
+    Duration::from_millis(BEAT_INTERVAL_MS)
+        .saturating_mul(u32::try_from(since.next_back().unwrap_or(first).saturating_sub(first)).unwrap_or(u32::MAX))
 }
 
 /// Whether the agent's probe hangs in the filesystem. One that comes back with an error at once doesn't move the progress clock either.
@@ -568,7 +612,19 @@ impl Observation {
             }
             Self::Hang(hang) => {
                 let (last, took) = (hang.last_progress, hang.at.since(hang.last_progress).as_secs_f64());
-                format!("no progress after {last}, certain {took:.1} s later: {}", hang.witness)
+                let which = match &hang.likeness {
+                    None => format!("hang {}", hang.signature.id),
+                    Some(Likeness::Same) => format!("the pipeline's hang ({})", hang.signature.id),
+                    Some(Likeness::Different(missing)) => {
+                        format!(
+                            "another hang than the pipeline's ({}: {}; nobody is {})",
+                            hang.signature.id,
+                            hang.signature.title,
+                            missing.join(", ")
+                        )
+                    }
+                };
+                format!("{which}: no progress after {last}, certain {took:.1} s later: {}", hang.witness)
             }
             Self::Crash { title, at } => format!("{title} (at {at})"),
             Self::BootFailure { reason, .. } => reason.clone(),

@@ -23,9 +23,28 @@ pub struct Task {
     pub state: char,
     /// The stack, innermost frame first.
     pub frames: Vec<String>,
+    /// It is a thread of the kernel: its stack begins in `kthread`.
+    pub is_kernel_thread: bool,
 }
 
 impl Task {
+    /// A task whose stack is a bare one, as `/proc/PID/stack` shows it.
+    #[must_use]
+    pub fn with_stack(tid: u32, comm: &str, state: char, stack: &str) -> Self {
+        let mut task = Self { tid, comm: comm.to_owned(), state, frames: Vec::new(), is_kernel_thread: false };
+        stack.lines().for_each(|line| task.add(line));
+        task
+    }
+
+    /// Takes a line of the stack.
+    fn add(&mut self, line: &str) {
+        let Some(name) = frame(line) else { return };
+        self.is_kernel_thread |= name == KERNEL_THREAD;
+        if !SILENT.contains(&name) {
+            self.frames.push(name.to_owned());
+        }
+    }
+
     /// Whether the stack has this function.
     #[must_use]
     pub fn is_in(&self, function: &str) -> bool {
@@ -55,6 +74,9 @@ static ON_CPU: LazyLock<Regex> =
 static FRAME: LazyLock<Regex> =
     LazyLock::new(|| compiled(r"^\s*(?:\[<[0-9a-f]+>\]\s*)?(\?\s+)?([A-Za-z_]\w*)(?:\.[\w.]+)?\+0x[0-9a-f]+/0x[0-9a-f]+"));
 
+/// Where the kernel's own threads begin.
+const KERNEL_THREAD: &str = "kthread";
+
 /// Functions that every sleeping stack has.
 const SILENT: &[&str] = &[
     "__schedule",
@@ -73,7 +95,7 @@ const SILENT: &[&str] = &[
     "show_stack",
     "ret_from_fork",
     "ret_from_fork_asm",
-    "kthread",
+    KERNEL_THREAD,
     "entry_SYSCALL_64_after_hwframe",
     "do_syscall_64",
     "system_call_fastpath",
@@ -93,29 +115,20 @@ pub fn parse(log: &str) -> Vec<Task> {
         } else if text.starts_with("NMI backtrace for cpu") || text.starts_with("sysrq:") || text.starts_with("SysRq :") {
             open = false;
         } else if let (true, Some(task)) = (open, tasks.last_mut()) {
-            task.frames.extend(frame(text));
+            task.add(text);
         }
     }
     tasks
 }
 
-/// The frames of a bare stack, as `/proc/PID/stack` shows it.
-#[must_use]
-pub fn frames(stack: &str) -> Vec<String> {
-    stack.lines().filter_map(frame).collect()
-}
-
-/// The function of a stack's line; none for guesses and for frames that say nothing.
-fn frame(text: &str) -> Option<String> {
+/// The function of a stack's line; none for guesses.
+fn frame(text: &str) -> Option<&str> {
     let found = FRAME.captures(text)?;
-    let name = found.get(2)?.as_str();
-    (found.get(1).is_none() && !SILENT.contains(&name)).then(|| name.to_owned())
+    if found.get(1).is_some() { None } else { Some(found.get(2)?.as_str()) }
 }
 
 fn head(text: &str) -> Option<Task> {
-    let task = |comm: &str, state: &str, tid: &str| {
-        Some(Task { tid: tid.parse().ok()?, comm: comm.to_owned(), state: state.chars().next()?, frames: Vec::new() })
-    };
+    let task = |comm: &str, state: &str, tid: &str| Some(Task::with_stack(tid.parse().ok()?, comm, state.chars().next()?, ""));
     if let Some(found) = TODAY.captures(text).or_else(|| EL7.captures(text)) {
         return task(&found[1], &found[2], &found[3]);
     }

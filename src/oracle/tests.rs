@@ -16,6 +16,7 @@ fn rules() -> Rules {
         trigger: Trigger { oom_kills: 10, commits: 10 },
         scale: 2.0,
         look_interval: seconds(3),
+        hang: None,
     }
 }
 
@@ -35,16 +36,17 @@ fn healthy(until: u64) -> Evidence {
 }
 
 fn beat(evidence: &mut Evidence, second: u64, probes: u64, oom_kills: u64) {
-    let beat = Beat { seq: second, uptime_ms: second * 1000, probes, probe_pending_ms: 0, oom_kills, commits: Some(probes * 3) };
+    let beat = Beat { seq: second * 2, uptime_ms: second * 1000, probes, probe_pending_ms: 0, oom_kills, commits: Some(probes * 3) };
     evidence.beats.push((At(second * 1000), beat));
 }
 
 /// From here on only the agent lives, and its probe hangs.
 fn silent(mut evidence: Evidence, until: u64) -> Evidence {
     let last = evidence.beats.last().unwrap().1;
-    for second in last.seq + 1..=until {
+    let last_second = last.seq / 2;
+    for second in last_second + 1..=until {
         beat(&mut evidence, second, last.probes, last.oom_kills);
-        evidence.beats.last_mut().unwrap().1.probe_pending_ms = (second - last.seq) * 1000;
+        evidence.beats.last_mut().unwrap().1.probe_pending_ms = (second - last_second) * 1000;
     }
     evidence
 }
@@ -98,7 +100,7 @@ fn closed_look(holders: &[u32]) -> Look {
         slept: 0,
     });
     let dying = vec![Dying { tid: 70, tgid: 70, comm: "ext4-oom".into(), state: 'D' }];
-    Look { id: 1, uptime_ms: 20_000, log: log.into(), dying, running: running.collect() }
+    Look { id: 1, uptime_ms: 20_000, log: log.into(), dying, running: running.collect(), cgroups: Vec::new() }
 }
 
 #[test]
@@ -334,4 +336,48 @@ fn a_mitigation_that_ends_spoils_its_trial() {
     // A crash that came before is the kernel's.
     line(&mut evidence, 9, "Kernel panic - not syncing: test");
     assert!(matches!(seen(evidence, 47), Observation::Crash { .. }));
+}
+
+/// Everything that was seen at some second up to the end judges the trial open.
+#[track_caller]
+fn is_open_throughout(evidence: &Evidence, seconds: std::ops::Range<u64>) {
+    for second in seconds {
+        let mut cut = evidence.clone();
+        cut.beats.retain(|(at, _)| *at <= At(second * 1000));
+        cut.counts.retain(|(at, _)| *at <= At(second * 1000));
+        cut.qmp.retain(|(at, _)| *at <= At(second * 1000));
+        cut.reproducer = None;
+        let judgement = judged(&cut, second);
+        assert!(matches!(judgement, Judgement::Open(_)), "at {second} s: {judgement:?}");
+    }
+}
+
+#[test]
+fn a_vm_that_is_stopped_for_long_and_goes_on_is_no_hang() {
+    // Its clock may have stopped with it or jump at its end, and a probe was under way: nothing of that is the filesystem's fault.
+    let mut evidence = healthy(15);
+    evidence.qmp.push((At(26_000), QmpFact::Status("running".into())));
+    evidence
+        .beats
+        .push((At(170_000), Beat { seq: 31, uptime_ms: 169_000, probes: 15, probe_pending_ms: 154_000, oom_kills: 24, commits: Some(45) }));
+    is_open_throughout(&evidence, 15..60);
+    assert!(matches!(judged(&evidence, 170), Judgement::Open(_)));
+    for second in 171..=180 {
+        beat(&mut evidence, second, second, 40);
+        evidence.counts.push((At(second * 1000 + 100), Count { operations: second * 50, oom_kills: None }));
+    }
+    assert!(matches!(seen(done(evidence, 179, ReproducerEnd::Status(0)), 180), Observation::Pass(_)));
+}
+
+#[test]
+fn a_guest_that_hardly_lives_is_no_hang_and_is_given_up_at_last() {
+    // One heartbeat in four seconds: the host is busy with something else.
+    let mut evidence = healthy(15);
+    let last = evidence.beats.last().unwrap().1;
+    for step in 1..=90u64 {
+        let beat = Beat { seq: last.seq + step, probe_pending_ms: step * 4000, ..last };
+        evidence.beats.push((At(15_000 + step * 4000), beat));
+    }
+    is_open_throughout(&evidence, 15..375);
+    is_invalid(seen(evidence, 376), Fault::Host, "the guest lived for 44 s of 360 s without progress: free the host's CPUs");
 }

@@ -21,7 +21,7 @@ const COMMIT: &str = "jbd2_journal_commit_transaction";
 const WAITS_FOR_COMMIT: &[&str] = &["jbd2_log_wait_commit", "wait_transaction_locked"];
 
 /// Where a buffer's page is asked for, again and again: 3.10 has `grow_dev_page` and `free_more_memory`, later kernels inline them.
-const RETRIES: &[&str] = &[
+pub(super) const RETRIES: &[&str] = &[
     "free_more_memory",
     "grow_dev_page",
     "grow_buffers",
@@ -66,10 +66,15 @@ impl ClosedWait {
     /// Finds the ring in a look.
     #[must_use]
     pub fn find(look: &Look) -> Option<Self> {
-        let asleep = tasks::parse(&look.log);
+        Self::find_in(look, &tasks::parse(&look.log))
+    }
+
+    /// The same, when the look's log was read already.
+    #[must_use]
+    pub fn find_in(look: &Look, asleep: &[Task]) -> Option<Self> {
         let journal = asleep.iter().find(|task| task.comm.starts_with("jbd2/") && task.state == 'D' && task.is_in(COMMIT))?;
         let holders: BTreeSet<Party> = spinning(look).iter().filter(|task| is_holder(task)).map(party).collect();
-        let waiting: BTreeSet<Party> = asleep.iter().filter(|task| task.is_in_any(WAITS_FOR_COMMIT)).map(party).collect();
+        let waiting: BTreeSet<Party> = asleep.iter().filter(|task| waits_for_commit(task)).map(party).collect();
         let dying: BTreeSet<Party> = look
             .dying
             .iter()
@@ -117,16 +122,33 @@ fn listed(parties: &BTreeSet<Party>) -> String {
 const SPINS: f64 = 0.75;
 
 /// The tasks that run all the time, with the stacks that the agent sampled.
-fn spinning(look: &Look) -> Vec<Task> {
+pub(super) fn spinning(look: &Look) -> Vec<Task> {
     let awake = |task: &Running| f64::from(task.awake) >= SPINS * f64::from(task.samples.max(1));
-    let spins = look.running.iter().filter(|task| awake(task) && task.slept == 0);
-    spins.map(|task| Task { tid: task.tid, comm: task.comm.clone(), state: 'R', frames: tasks::frames(&task.stack) }).collect()
+    look.running.iter().filter(|task| awake(task) && task.slept == 0).map(task_of).collect()
+}
+
+/// The tasks that were seen running, if only once.
+pub(super) fn running(look: &Look) -> Vec<Task> {
+    look.running.iter().map(task_of).collect()
+}
+
+fn task_of(task: &Running) -> Task {
+    Task::with_stack(task.tid, &task.comm, 'R', &task.stack)
+}
+
+/// Whether a task waits for a commit, or for a locked transaction.
+pub(super) fn waits_for_commit(task: &Task) -> bool {
+    task.is_in_any(WAITS_FOR_COMMIT)
+}
+
+/// Whether a task asks for a buffer's page with a handle open, asleep or not.
+pub(super) fn retries_with_handle(task: &Task) -> bool {
+    let Some(retries) = task.frames.iter().position(|frame| RETRIES.contains(&frame.as_str())) else { return false };
+    task.frames[retries..].iter().any(|frame| HOLDS_HANDLE.iter().any(|prefix| frame.starts_with(prefix)))
 }
 
 fn is_holder(task: &Task) -> bool {
-    let Some(retries) = task.frames.iter().position(|frame| RETRIES.contains(&frame.as_str())) else { return false };
-    let holds = task.frames[retries..].iter().any(|frame| HOLDS_HANDLE.iter().any(|prefix| frame.starts_with(prefix)));
-    holds && !task.is_in_any(SLEEPS_IN_RECLAIM)
+    retries_with_handle(task) && !task.is_in_any(SLEEPS_IN_RECLAIM)
 }
 
 fn party(task: &Task) -> Party {

@@ -22,6 +22,7 @@ pub use self::trials::{load_trial, save_trial, trial_folder};
 use crate::build::Manifest;
 use crate::exit::Exit;
 use crate::image::Description;
+use crate::oracle::hang::Likeness;
 use crate::oracle::{Fault, Observation};
 use crate::plan::{Cell, TrialId};
 use crate::spec::{Expected, Limits, Machine, Name, Trigger};
@@ -181,6 +182,24 @@ impl KernelReport {
     }
 }
 
+impl KernelReport {
+    /// A trial that hung otherwise than the pipeline's hang, in a kernel that should hang: a finding of its own, not what was expected.
+    #[must_use]
+    pub fn other_hang(&self) -> Option<&TrialReport> {
+        let other = |result: &&TrialReport| match &result.observation {
+            Observation::Hang(hang) => matches!(hang.likeness, Some(Likeness::Different(_))),
+            Observation::Pass(_) | Observation::Crash { .. } | Observation::BootFailure { .. } | Observation::Invalid { .. } => false,
+        };
+        self.results.iter().filter(|_| self.expected == Some(Expected::Hang)).find(other)
+    }
+
+    /// Whether the verdict is what was expected, and each hang the one that was.
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        self.verdict.meets(self.expected) && self.other_hang().is_none()
+    }
+}
+
 impl Report {
     /// The exit code that the report stands for.
     #[must_use]
@@ -196,8 +215,8 @@ impl Report {
                 Exit::Trouble
             }
             Verdict::Inconclusive => Exit::Inconclusive,
-            verdict if verdict.meets(kernel.expected) => Exit::Expected,
-            _ => Exit::Contrary,
+            Verdict::Pass | Verdict::Hang | Verdict::Crash | Verdict::BootFailure if kernel.is_as_expected() => Exit::Expected,
+            Verdict::Pass | Verdict::Hang | Verdict::Crash | Verdict::BootFailure => Exit::Contrary,
         };
         let exits: Vec<Exit> = self.kernels.iter().map(kernel).collect();
         // A verdict that contradicts is the news, whatever else went wrong.

@@ -30,7 +30,7 @@ pub fn scoreboard(report: &Report, width: Option<u16>, colour: bool) -> String {
     }
     table.set_header(header);
     for kernel in &report.kernels {
-        let met = kernel.verdict.meets(kernel.expected);
+        let met = kernel.is_as_expected();
         let (mark, tint) = match (kernel.verdict, met) {
             (Verdict::Inconclusive, _) => ("?", Color::Yellow),
             (_, true) => ("✓", Color::Green),
@@ -85,6 +85,9 @@ fn rate(kernel: &KernelReport) -> String {
 fn seen(kernel: &KernelReport) -> String {
     if let Some(why) = kernel.why_inconclusive() {
         return why;
+    }
+    if let Some(other) = kernel.other_hang() {
+        return other.observation.detail();
     }
     let bears_it = |observation: &Observation| observation.word() == kernel.verdict.to_string();
     let found = kernel.results.iter().rev().find(|result| bears_it(&result.observation));

@@ -7,6 +7,7 @@
 //! Read [`Definitions`] first.
 
 mod compatibility;
+mod hang;
 mod image;
 mod kernel;
 mod load;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use compatibility::{Change, Compatibility, Condition, Requirement, Version, Versioned};
+pub use hang::{HangSignature, StuckTask};
 pub use load::{NoRoot, load};
 pub use mitigation::Mitigation;
 pub use overrides::OverrideError;
@@ -339,6 +341,8 @@ pub struct Pipeline {
     pub limits: Limits,
     /// What proves that the trigger fired.
     pub trigger: Trigger,
+    /// The hang that is looked for; another one is not as expected.
+    pub hang: Option<HangSignature>,
     /// Trials per kernel.
     pub repeats: u32,
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use super::hang::signature;
 use super::marks::Node;
 use super::mitigation;
 use super::problem::nearest;
@@ -48,6 +49,7 @@ pub(super) fn check(raw: raw::Pipeline, marks: &Node, sheet: &mut Sheet, name: O
         reproducer,
         limits,
         trigger,
+        hang,
         repeats,
     } = raw;
     let description = sheet.description(description, marks);
@@ -62,6 +64,7 @@ pub(super) fn check(raw: raw::Pipeline, marks: &Node, sheet: &mut Sheet, name: O
     let reproducer = reproducer.and_then(|reproducer| reproducer_of(sheet, reproducer, marks.at("reproducer")));
     let limits = sheet.required(limits, marks, "limits").and_then(|limits| limits_of(sheet, limits, marks.at("limits")));
     let trigger = sheet.required(trigger, marks, "trigger").and_then(|trigger| trigger_of(sheet, trigger, marks.at("trigger")));
+    let hang = hang.and_then(|hang| signature(sheet, hang, marks.at("hang")));
     let repeats = repeats.unwrap_or(1);
     if !(1..=MOST_REPEATS).contains(&repeats) {
         sheet.say(marks.at("repeats").place, format!("{repeats} repeats are impossible"), format!("write 1 to {MOST_REPEATS}"));
@@ -79,6 +82,7 @@ pub(super) fn check(raw: raw::Pipeline, marks: &Node, sheet: &mut Sheet, name: O
         reproducer: reproducer?,
         limits: limits?,
         trigger: trigger?,
+        hang,
         repeats,
     })
 }

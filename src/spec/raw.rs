@@ -262,6 +262,7 @@ pub(super) struct Pipeline {
     pub reproducer: Option<Reproducer>,
     pub limits: Option<Limits>,
     pub trigger: Option<Trigger>,
+    pub hang: Option<Hang>,
     pub repeats: Option<u32>,
 }
 
@@ -307,6 +308,22 @@ pub(super) struct Limits {
 pub(super) struct Trigger {
     pub oom_kills: Option<u64>,
     pub commits: Option<u64>,
+}
+
+/// `hang:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `signature`")]
+pub(super) struct Hang {
+    pub signature: Option<Vec<StuckTask>>,
+}
+
+/// An item of `hang: signature:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map such as `in: jbd2_log_wait_commit`")]
+pub(super) struct StuckTask {
+    pub task: Option<String>,
+    #[serde(rename = "in")]
+    pub function: Option<String>,
 }
 
 /// `parameters:`, in the file's order.

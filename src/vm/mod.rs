@@ -167,6 +167,19 @@ impl VmError {
     }
 }
 
+/// What QEMU can be told to do with a VM after its trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Stop the vCPUs.
+    Pause,
+    /// Let them run again.
+    Resume,
+    /// Write the guest's memory as an ELF core to this path, which may be a named pipe with a reader.
+    Dump(PathBuf),
+    /// Inject a non-maskable interrupt into every vCPU.
+    Nmi,
+}
+
 /// A running VM.
 #[derive(Debug)]
 pub enum Vm {
@@ -207,6 +220,20 @@ impl Vm {
         match self {
             Self::Qemu(vm) => vm.ask_status(),
             Self::Replay(_) => {}
+        }
+    }
+
+    /// Gives QEMU an order. The answer doesn't borrow the VM, whose signals have to be read meanwhile: QEMU's events come before its answer.
+    pub fn order(&self, order: Order, deadline: Duration) -> impl Future<Output = Result<(), VmError>> + Send + use<> {
+        let monitor = match self {
+            Self::Qemu(vm) => Some(vm.monitor()),
+            Self::Replay(_) => None,
+        };
+        async move {
+            match monitor {
+                Some(monitor) => monitor.lock().await.order(order, deadline).await,
+                None => Err(VmError::Refused { command: "an order", error: "this VM is a replayed one".to_owned() }),
+            }
         }
     }
 

@@ -177,6 +177,10 @@ impl Qemu {
         });
     }
 
+    pub(super) fn monitor(&self) -> Arc<Mutex<Monitor>> {
+        Arc::clone(&self.monitor)
+    }
+
     pub(super) fn run(&mut self, command: crate::guest::Command) {
         crate::guest::spawn(self.ssh_port, command, self.signals.clone());
     }

@@ -19,7 +19,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{Signal, Signals, VmError};
+use super::{Order, Signal, Signals, VmError};
 use crate::evidence::QmpFact;
 
 /// Most bytes of one QMP message; `query-qmp-schema`, which we don't use, has 200 KB.
@@ -70,6 +70,27 @@ impl Monitor {
         let command = qmp::human_monitor_command { command_line: "info usernet".to_owned(), cpu_index: None };
         let text = self.execute("info usernet", command, deadline).await?;
         forwarded_port(&text).ok_or_else(|| VmError::Refused { command: "info usernet", error: format!("no forwarding in: {text}") })
+    }
+
+    /// `stop`, `cont`, `dump-guest-memory` or `inject-nmi`.
+    pub async fn order(&mut self, order: Order, deadline: Duration) -> Result<(), VmError> {
+        match order {
+            Order::Pause => self.execute("stop", qmp::stop {}, deadline).await.map(drop),
+            Order::Resume => self.execute("cont", qmp::cont {}, deadline).await.map(drop),
+            Order::Nmi => self.execute("inject-nmi", qmp::inject_nmi {}, deadline).await.map(drop),
+            Order::Dump(path) => {
+                let command = qmp::dump_guest_memory {
+                    // Physical addresses: page tables of a sick kernel are not to be walked.
+                    paging: false,
+                    protocol: format!("file:{}", path.display()),
+                    detach: None,
+                    begin: None,
+                    length: None,
+                    format: None,
+                };
+                self.execute("dump-guest-memory", command, deadline).await.map(drop)
+            }
+        }
     }
 
     async fn execute<C>(&mut self, name: &'static str, command: C, deadline: Duration) -> Result<C::Ok, VmError>
