@@ -12,6 +12,7 @@ pub mod oracle;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod reporting;
 pub mod reproducer;
 pub mod rescore;
 pub mod run;
