@@ -185,7 +185,8 @@ fn trial<'a>(case: &'a Case, result: &'a TrialReport, scale: f64) -> TrialView<'
         detail: result.observation.detail(),
         seconds: result.seconds,
         repeated: result.repeated,
-        line: seen.map(|seen| TimeLine::of(seen, &result.observation, scale)),
+        // Before the reproducer's start there is nothing to draw.
+        line: seen.filter(|seen| seen.started.is_some()).map(|seen| TimeLine::of(seen, &result.observation, scale)),
         stacks: seen.map_or(&[], |seen| &seen.stacks),
         tail: seen.map_or(&[], |seen| &seen.tail),
         cgroups: cgroups.collect(),

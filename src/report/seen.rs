@@ -214,7 +214,7 @@ impl Role {
             Self::Journal => "waits in a commit",
             Self::Holder => "spins with a handle open",
             Self::Victim => "was killed and can't die",
-            Self::Waiter => "waits",
+            Self::Waiter => "is blocked behind them",
         }
     }
 }

@@ -10,6 +10,7 @@ use super::case::arm;
 use super::seen::{Seen, seconds};
 use super::{KernelReport, Report};
 use crate::oracle::Observation;
+use crate::verdict::Verdict;
 
 /// Left edge of the plot.
 pub const LEFT: f64 = 64.0;
@@ -21,6 +22,9 @@ pub const TOP: f64 = 26.0;
 pub const BOTTOM: f64 = 146.0;
 /// Where the kills are marked.
 pub const RUG: f64 = 152.0;
+
+/// Room for the hang's label.
+const LABEL: f64 = 330.0;
 
 /// A trial's time line.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +86,9 @@ pub struct Span {
     pub last: String,
     /// How long it took to be certain.
     pub took: String,
-    /// The label stands on the left, where the right has no room.
+    /// Where the label stands: behind the span, or in it, or before it, where there is room.
+    pub label: f64,
+    /// The label ends there instead of beginning.
     pub turned: bool,
 }
 
@@ -113,7 +119,13 @@ impl TimeLine {
             Observation::Hang(hang) => {
                 let (from, to) = (seconds(hang.last_progress), seconds(hang.at));
                 let (last, took) = (format!("{from:.1}"), format!("{:.1}", to - from));
-                Some(Span { from: x(from), to: x(to), width: rounded(x(to) - x(from)), last, took, turned: x(from) > RIGHT - 330.0 })
+                let (from, to) = (x(from), x(to));
+                let (label, turned) = match (to < RIGHT - LABEL, to - from > LABEL) {
+                    (true, _) => (to + 6.0, false),
+                    (false, true) => (from + 6.0, false),
+                    (false, false) => (from - 6.0, true),
+                };
+                Some(Span { from, to, width: rounded(to - from), last, took, label: rounded(label), turned })
             }
             Observation::Pass(_) | Observation::Crash { .. } | Observation::BootFailure { .. } | Observation::Invalid { .. } => None,
         };
@@ -222,12 +234,11 @@ pub fn bars(report: &Report) -> Vec<Bar> {
             count: format!("{}/{}", rate.hits, rate.trials),
             bounds: format!("{:.2} to {:.2}", rate.low, rate.high),
             odds: odds(rate),
-            class: if rate.trials == 0 {
-                "none"
-            } else if rate.hits > 0 {
-                "hang"
-            } else {
-                "pass"
+            class: match kernel.verdict {
+                Verdict::Pass => "pass",
+                Verdict::Hang => "hang",
+                Verdict::Crash | Verdict::BootFailure => "crash",
+                Verdict::Inconclusive => "inconclusive",
             },
         }
     };
