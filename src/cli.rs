@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::plan::{Cell, cells};
 use crate::progress::Progress;
 use crate::report::{self, Report};
+use crate::reporting::{Format, Saved};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Run};
@@ -85,6 +86,20 @@ enum Command {
     Rescore {
         /// The run's folder
         run: PathBuf,
+    },
+    /// Write a run's report for others: host and user names, home and cache folders and keys are replaced
+    Report {
+        /// The run's folder
+        run: PathBuf,
+        /// The form
+        #[arg(long, short, value_enum, required_unless_present = "bundle")]
+        format: Option<Format>,
+        /// File for it [default: standard output]
+        #[arg(long, short, value_name = "FILE", requires = "format")]
+        out: Option<PathBuf>,
+        /// Write everything into one archive: reports, evidence, configurations, patches, provenance, digests
+        #[arg(long, value_name = "FILE.tar.zst")]
+        bundle: Option<PathBuf>,
     },
     /// Boot a kernel and open a shell in it, or run a command
     Shell {
@@ -243,6 +258,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             return Ok(if checks.iter().all(|check| check.fine()) { Exit::Expected } else { Exit::Trouble });
         }
         Command::Rescore { run } => return rescored(&run),
+        Command::Report { run, format, out, bundle } => return reported(&run, format, out.as_deref(), bundle.as_deref()),
         Command::Gc { keep_days, max_size, dry_run } => return collect(keep_days, max_size, dry_run),
         Command::List | Command::Build { .. } | Command::Image { .. } | Command::Run(_) | Command::Shell { .. } => {}
     }
@@ -280,7 +296,9 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 let wanted = shell::Wanted { kernel, image, ssh_port, words };
                 shell::open(&store, &definitions, wanted, &events, stop.clone()).await.map(|exit| (exit, String::new()))
             }
-            Command::Doctor | Command::List | Command::Rescore { .. } | Command::Gc { .. } => Ok((Exit::Expected, String::new())),
+            Command::Doctor | Command::List | Command::Rescore { .. } | Command::Report { .. } | Command::Gc { .. } => {
+                Ok((Exit::Expected, String::new()))
+            }
         }
     };
     let interrupted = async {
@@ -510,6 +528,29 @@ fn rescored(folder: &std::path::Path) -> Result<Exit> {
         return Err(Usage(format!("{what}\nbring back the run's folder as it was written")).into());
     }
     Ok(again.report.exit())
+}
+
+fn reported(
+    run: &std::path::Path,
+    format: Option<Format>,
+    out: Option<&std::path::Path>,
+    bundle: Option<&std::path::Path>,
+) -> Result<Exit> {
+    let file = run.join(report::FILE);
+    let source = Saved::open(run)
+        .map_err(|error| Usage(format!("{}: {error}: name a run's folder, with all that the run wrote", file.display())))?;
+    if let Some(format) = format {
+        let text = source.render(format)?;
+        match out {
+            Some(out) => report::write_whole(out, text.as_bytes()).with_context(|| format!("writing {}", out.display()))?,
+            None => show(&text),
+        }
+    }
+    if let Some(place) = bundle {
+        source.bundle(place).with_context(|| format!("writing {}", place.display()))?;
+    }
+    source.damaged().iter().for_each(|line| complain(&format!("warning: left out: {line}")));
+    Ok(Exit::Expected)
 }
 
 fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit> {

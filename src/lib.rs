@@ -15,6 +15,7 @@ pub mod plan;
 pub mod progress;
 pub mod proof;
 pub mod report;
+pub mod reporting;
 pub mod reproducer;
 pub mod rescore;
 pub mod run;

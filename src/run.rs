@@ -24,7 +24,8 @@ use crate::image::{self, Disks, initramfs};
 use crate::mitigation::{self, Beside};
 use crate::oracle::{self, Observation};
 use crate::plan::{Cell, TrialId, interleave};
-use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, save_trial, trial_folder};
+use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, save_inputs, save_trial, trial_folder};
+use crate::reporting::save_page;
 use crate::reproducer::{self, Ready};
 use crate::spec::{Definitions, Name, Pipeline};
 use crate::store::Store;
@@ -114,6 +115,7 @@ impl Run<'_> {
             let manifest = match result {
                 Ok(kernel) => {
                     let manifest = kernel.manifest.clone();
+                    self.keep_inputs(&kernel).await?;
                     built.insert(name.clone(), kernel);
                     Ok(manifest)
                 }
@@ -132,6 +134,7 @@ impl Run<'_> {
         report.complete = true;
         self.save(&mut report)?;
         self.events.send(Event::Wrote { what: "report".to_owned(), path: self.out.join(crate::report::FILE) });
+        self.page();
         Ok(Ended { report, interrupted: false })
     }
 
@@ -143,7 +146,26 @@ impl Run<'_> {
 
     fn interrupted(&self, mut report: Report) -> Result<Ended> {
         self.save(&mut report)?;
+        self.page();
         Ok(Ended { report, interrupted: true })
+    }
+
+    /// Keeps what went into a kernel, so that reports need neither the store nor the definitions.
+    async fn keep_inputs(&self, built: &Built) -> Result<()> {
+        let (out, definitions, kernel) = (self.out.clone(), self.definitions.root.clone(), built.clone());
+        let name = &built.manifest.kernel;
+        let keeping = tokio::task::spawn_blocking(move || save_inputs(&out, &definitions, &kernel));
+        let missing = keeping.await?.with_context(|| format!("keeping what went into {name} below {}", self.out.display()))?;
+        missing.into_iter().for_each(|line| self.events.warn(line));
+        Ok(())
+    }
+
+    /// Writes the page beside the report. The run is done and saved: a page that can't be written is a warning.
+    fn page(&self) {
+        match save_page(&self.out, self.store.root()) {
+            Ok(path) => self.events.send(Event::Wrote { what: "page".to_owned(), path }),
+            Err(error) => self.events.warn(format!("no {}: {error:#}: `hangproof report` makes it", crate::report::PAGE)),
+        }
     }
 
     /// What all kernels share. Everything that can fail quickly is tried before anything is built.

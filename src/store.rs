@@ -115,6 +115,14 @@ impl Store {
     /// # Errors
     /// When there is no home directory or a folder can't be made.
     pub fn open() -> Result<Self, StoreError> {
+        Self::open_at(&Self::users_own()?)
+    }
+
+    /// Where the user's store is, or would be.
+    ///
+    /// # Errors
+    /// When there is no home.
+    pub fn users_own() -> Result<PathBuf, StoreError> {
         let root = match std::env::var_os("HANGPROOF_CACHE") {
             Some(root) if !root.is_empty() => PathBuf::from(root),
             _ => {
@@ -122,7 +130,7 @@ impl Store {
                 etcetera::choose_base_strategy().map_err(|_| StoreError::NoHome)?.cache_dir().join("hangproof")
             }
         };
-        Self::open_at(&std::path::absolute(&root).map_err(failed("resolve", &root))?)
+        std::path::absolute(&root).map_err(failed("resolve", &root))
     }
 
     /// Opens the store at a given place and makes its folders.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use hangproof::build::{self, BuildError, Built};
 use hangproof::event::{Event, Events};
 use hangproof::source::Provenance;
-use hangproof::spec::{Configuration, ConfigurationBase, Modules, Definitions, Kernel, Location, Name, Prebuilt, Source, Toolchain};
+use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Location, Modules, Name, Prebuilt, Source, Toolchain};
 use hangproof::store::Store;
 use sha2::Digest as _;
 use tar::EntryType;

@@ -37,6 +37,13 @@ impl Applied {
         self.blake3.as_deref().unwrap_or(&self.change)
     }
 
+    /// The patch, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<FileRecord> {
+        let path = self.change.strip_prefix(PATCH)?;
+        Some(FileRecord { path: path.into(), blake3: self.blake3.clone()? })
+    }
+
     /// It and its reason, in a line.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -45,6 +52,9 @@ impl Applied {
         format!("{}{when}{because}", self.change)
     }
 }
+
+/// How a patch is shown.
+const PATCH: &str = "patch ";
 
 /// The changes whose conditions hold, in order, each with its record.
 ///
@@ -73,7 +83,7 @@ fn shown(change: &Change, definitions: &Definitions) -> String {
         pairs.iter().map(|(name, value)| format!("{prefix}{name}={value}")).collect::<Vec<_>>().join(" ")
     };
     match change {
-        Change::Patch(path) => format!("patch {}", definitions.shown(path).display()),
+        Change::Patch(path) => format!("{PATCH}{}", definitions.shown(path).display()),
         Change::Copy { from, to } => format!("copy {} to {}", from.display(), to.display()),
         Change::Make(variables) => format!("make {}", list(variables, "")),
         Change::Flags(flags) => format!("compiler flags {}", flags.join(" ")),

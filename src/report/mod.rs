@@ -5,8 +5,23 @@
 //!
 //! Read [`Report`] first.
 
+mod account;
+mod bugzilla;
+mod bundle;
+mod case;
+mod html;
+mod junit;
+mod kernels;
 mod list;
+mod markdown;
+mod materials;
+mod proof;
+mod provenance;
+mod redact;
 mod scoreboard;
+mod seen;
+mod text;
+mod timeline;
 mod trials;
 
 use std::collections::BTreeMap;
@@ -16,7 +31,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::bugzilla::bugzilla;
+pub use self::bundle::bundle;
+pub use self::case::Case;
+pub use self::html::{PAGE, html};
+pub use self::junit::junit;
+pub use self::kernels::save_inputs;
 pub use self::list::list;
+pub use self::markdown::markdown;
+pub use self::proof::{ProofArm, ProofSummary};
+pub use self::redact::{Private, Redactor, tells};
 pub use self::scoreboard::scoreboard;
 pub use self::trials::{load_trial, save_trial, trial_folder};
 use crate::build::Manifest;
@@ -250,8 +274,8 @@ impl Report {
 }
 
 /// Writes a file beside its place and renames it.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
     file.write_all(content)?;
     // tempfile makes private files; a report is to be read by whoever may read the folder.

@@ -60,7 +60,7 @@ pub fn scoreboard(report: &Report, width: Option<u16>, colour: bool) -> String {
     text
 }
 
-fn counts(counts: Counts) -> String {
+pub(super) fn counts(counts: Counts) -> String {
     let named = [
         (counts.pass, "pass"),
         (counts.hang, "hang"),
@@ -82,7 +82,7 @@ fn rate(kernel: &KernelReport) -> String {
 }
 
 /// The detail of the trial that the verdict rests on.
-fn seen(kernel: &KernelReport) -> String {
+pub(super) fn seen(kernel: &KernelReport) -> String {
     if let Some(why) = kernel.why_inconclusive() {
         return why;
     }

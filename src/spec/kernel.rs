@@ -12,7 +12,9 @@ use super::marks::{Node, Place};
 use super::problem::nearest;
 use super::sheet::Sheet;
 use super::words::{self, absolute, argument, boot_argument, file_below, inside, sha256, wrong};
-use super::{Compatibility, Configuration, ConfigurationBase, Kernel, Location, Modules, Name, Source, Toolchain, prebuilt, raw, srpm, toolchain};
+use super::{
+    Compatibility, Configuration, ConfigurationBase, Kernel, Location, Modules, Name, Source, Toolchain, prebuilt, raw, srpm, toolchain,
+};
 
 /// What one file says of a kernel; complete only together with its base.
 #[derive(Debug)]

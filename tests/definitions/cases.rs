@@ -148,7 +148,12 @@ pub const KERNELS: &[Case] = &[
     ("prebuilt of nothing", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {}}\n"),
     ("prebuilt of two kinds", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: a, package: /a.deb}}\n"),
     ("prebuilt without a digest", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {url: \"https://a/b.deb\"}}\n"),
-    ("prebuilt with a choice that isn't there", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {package: /a.deb, version: \"1\"}}\n"),
+    (
+        "prebuilt with a choice that isn't there",
+        BASE,
+        "",
+        "name: base\ndescription: x\nsource: {prebuilt: {package: /a.deb, version: \"1\"}}\n",
+    ),
     ("prebuilt with a digest of ours", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: a, sha256: abc}}\n"),
     ("prebuilt with an option", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: --download-only}}\n"),
     ("several at once", BASE, "source:", "colour: red\nextends: 5\nsource:\n  svn: {}\nold-source:"),

@@ -1,0 +1,92 @@
+//! A report as JUnit XML, for continuous integration.
+//!
+//! One suite per kernel: a case for its verdict, and one for each trial. *Error* is ours: an invalid trial, a kernel that wasn't built, a verdict that
+//! nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it so. A trial that was tried again
+//! carries its former attempts as reruns.
+//!
+//! Read [`junit`].
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString};
+
+use super::case::{Case, arm};
+use super::text::plain;
+use super::{KernelReport, TrialReport};
+use crate::oracle::Observation;
+use crate::verdict::Verdict;
+
+/// The report as JUnit XML.
+///
+/// # Errors
+/// Never in practice: everything in it is text.
+pub fn junit(case: &Case) -> Result<String, quick_junit::SerializeError> {
+    let report = &case.report;
+    let mut document = Document::new(format!("hangproof {}", report.pipeline));
+    document.add_test_suites(report.kernels.iter().map(|kernel| suite(case, kernel)));
+    document.to_string()
+}
+
+fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
+    let arm = arm(kernel);
+    let mut suite = TestSuite::new(XmlString::new(&arm));
+    let mut verdict = TestCase::new("verdict", status(kernel));
+    verdict.set_classname(XmlString::new(&arm)).set_system_out(super::account::odds(&kernel.hang_rate));
+    suite.add_test_case(verdict);
+    // The last attempt is the trial; those before it are its reruns.
+    for last in kernel.results.iter().filter(|result| !result.repeated) {
+        let earlier = kernel.results.iter().filter(|result| result.repeated && result.trial.repeat == last.trial.repeat);
+        let mut trial = TestCase::new(format!("trial {}", last.trial.repeat), trial_status(kernel, last, earlier));
+        trial.set_classname(XmlString::new(&arm)).set_time(time(last)).set_system_out(plain(&last.observation.detail()));
+        suite.add_test_case(trial);
+    }
+    let total: f64 = kernel.results.iter().map(|result| result.seconds).sum();
+    suite.set_time(Duration::try_from_secs_f64(total).unwrap_or_default());
+    if let Some(version) = case.version(kernel) {
+        suite.add_property(("uname", plain(version).as_str()));
+    }
+    suite
+}
+
+fn time(result: &TrialReport) -> Duration {
+    Duration::try_from_secs_f64(result.seconds).unwrap_or_default()
+}
+
+fn contrary(kernel: &KernelReport) -> bool {
+    kernel.verdict != Verdict::Inconclusive && !kernel.is_as_expected()
+}
+
+fn status(kernel: &KernelReport) -> TestCaseStatus {
+    let expected = kernel.expected.map_or_else(|| "nothing".to_owned(), |expected| expected.to_string());
+    if let Some(why) = kernel.why_inconclusive() {
+        return not(NonSuccessKind::Error, "inconclusive", &why);
+    }
+    if contrary(kernel) {
+        return not(NonSuccessKind::Failure, &kernel.verdict.to_string(), &format!("expected {expected}, found {}", kernel.verdict));
+    }
+    TestCaseStatus::success()
+}
+
+fn not(kind: NonSuccessKind, word: &str, message: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_type(XmlString::new(word)).set_message(plain(message));
+    status
+}
+
+fn trial_status<'a>(kernel: &KernelReport, last: &TrialReport, earlier: impl Iterator<Item = &'a TrialReport>) -> TestCaseStatus {
+    let (word, detail) = (last.observation.word(), last.observation.detail());
+    let invalid = matches!(last.observation, Observation::Invalid { .. });
+    let mut status = if invalid {
+        not(NonSuccessKind::Error, word, &detail)
+    } else if contrary(kernel) && word == kernel.verdict.to_string() {
+        not(NonSuccessKind::Failure, word, &detail)
+    } else {
+        TestCaseStatus::success()
+    };
+    for attempt in earlier {
+        let mut rerun = TestRerun::new(NonSuccessKind::Error);
+        rerun.set_type(attempt.observation.word()).set_message(plain(&attempt.observation.detail())).set_time(time(attempt));
+        status.add_rerun(rerun);
+    }
+    status
+}

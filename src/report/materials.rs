@@ -1,0 +1,72 @@
+//! Where a kernel's source comes from, in the words that each reader needs: people, and programs that read provenance.
+//!
+//! Read [`Material`].
+
+use std::collections::BTreeMap;
+
+use crate::build::Manifest;
+use crate::source::Provenance;
+
+/// A source, named and with its digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Material {
+    /// What people call it; a package's name and version where it is one.
+    pub name: String,
+    /// A URI: a package URL where there is one.
+    pub uri: String,
+    /// Digests by algorithm, as in-toto names them.
+    pub digest: BTreeMap<&'static str, String>,
+}
+
+impl Material {
+    /// The source of a build.
+    #[must_use]
+    pub fn of(source: &Provenance) -> Self {
+        let one = |algorithm, digest: &str| BTreeMap::from([(algorithm, digest.to_owned())]);
+        match source {
+            Provenance::Debian { package, version, deb_sha256, .. } => {
+                Self { name: format!("{package} {version}"), uri: debian(package, version), digest: one("sha256", deb_sha256) }
+            }
+            Provenance::Tarball { location, sha256 } => {
+                Self { name: location.clone(), uri: location.clone(), digest: one("sha256", sha256) }
+            }
+            Provenance::Git { repository, revision, commit } => Self {
+                name: format!("{repository} {revision}"),
+                uri: format!("git+{repository}@{commit}"),
+                digest: one("gitCommit", commit),
+            },
+            Provenance::Directory { path, blake3 } => {
+                let path = path.display().to_string();
+                Self { name: path.clone(), uri: path, digest: one("blake3", blake3) }
+            }
+            Provenance::Prebuilt { package, version, sha256 } => Self {
+                name: version.as_ref().map_or_else(|| package.clone(), |version| format!("{package} {version}")),
+                uri: version.as_ref().map_or_else(|| package.clone(), |version| debian(package, version)),
+                digest: one("sha256", sha256),
+            },
+            Provenance::Srpm { location, sha256, tarball_sha256, .. } => Self {
+                // People know it by the package's name and version, which the file's name is.
+                name: location.rsplit('/').next().unwrap_or(location).to_owned(),
+                uri: location.clone(),
+                digest: one("sha256", sha256.as_ref().unwrap_or(tarball_sha256)),
+            },
+        }
+    }
+
+    /// The digest, for people.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        self.digest.iter().map(|(algorithm, digest)| format!("{algorithm} {digest}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn debian(package: &str, version: &str) -> String {
+    format!("pkg:deb/debian/{package}@{}", version.replace(':', "%3A").replace('+', "%2B"))
+}
+
+/// What compiled a kernel, in one line.
+#[must_use]
+pub fn toolchain(build: &Manifest) -> String {
+    let Some(tools) = &build.toolchain else { return "the distribution's, which built the package".to_owned() };
+    format!("{}, {}, {}", tools.compiler, tools.binutils, tools.make)
+}

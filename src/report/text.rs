@@ -1,0 +1,30 @@
+//! Plain text for a bug tracker: wrapped, and without what a terminal or a markup would take for itself.
+//!
+//! Read [`wrapped`].
+
+use regex::Regex;
+
+/// `text` wrapped at `width` columns; the first line begins with `first`, the others with `rest`. A word that is too long stands alone.
+#[must_use]
+pub(super) fn wrapped(text: &str, width: usize, first: &str, rest: &str) -> String {
+    let options = textwrap::Options::new(width)
+        .initial_indent(first)
+        .subsequent_indent(rest)
+        // Words are split at blanks only, whatever features of textwrap another crate turns on.
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).iter().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// `text` on one line, without control characters.
+#[must_use]
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim_end().to_owned()
+}
+
+#[expect(clippy::expect_used, reason = "the patterns are constants, and tests use each")]
+pub(super) fn compiled(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a constant pattern is a regular expression")
+}

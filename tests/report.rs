@@ -1,0 +1,322 @@
+//! Reports of real evidence: the folder of a run made of `tests/evidence`, and every form of report of it.
+//!
+//! `tests/report/run.json` is the report of a real run of these kernels without its trials, which come from the evidence.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use hangproof::evidence::Evidence;
+use hangproof::oracle::{Observation, Witness, observe};
+use hangproof::plan::TrialId;
+use hangproof::report::{
+    Case, KernelReport, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, junit, load_trial,
+    markdown, save_trial, trial_folder,
+};
+use hangproof::stats::interval;
+use sha2::{Digest as _, Sha256};
+
+const LOST: &str = "debian-6.1-el7mm-nofail-lost";
+
+/// The trials: evidence, kernel, repeat.
+const TRIALS: [(&str, &str, u32); 4] =
+    [("pass-4x2", "debian-6.1", 1), ("recovers-4x8", "debian-6.1-el7mm", 1), ("hang-4x2", LOST, 1), ("hang-4x8", LOST, 2)];
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A run's folder as `run` leaves it. `change` may spoil the evidence of each trial first.
+fn run_folder(change: impl Fn(&mut Evidence)) -> tempfile::TempDir {
+    let run = tempfile::tempdir().unwrap();
+    let mut report: Report = serde_json::from_slice(&fs::read(repository().join("tests/report/run.json")).unwrap()).unwrap();
+    let mut results: BTreeMap<&str, Vec<TrialReport>> = BTreeMap::new();
+    for (name, kernel, repeat) in TRIALS {
+        let evidence = evidence(run.path(), name, kernel, repeat, &change);
+        let trial = evidence.trial.clone();
+        let seconds = evidence.end.as_ref().unwrap().0.0 as f64 / 1000.0;
+        let evidence = TrialReport {
+            observation: observe(&evidence),
+            evidence: trial_folder(&trial).join("evidence.json"),
+            trial,
+            seconds,
+            repeated: false,
+        };
+        results.entry(kernel).or_default().push(evidence);
+    }
+    for kernel in &mut report.kernels {
+        let results = results.remove(kernel.name.as_str()).unwrap();
+        *kernel = KernelReport::new(kernel.cell(), results, Ok(kernel.build.clone().unwrap()));
+        let build = kernel.build.as_ref().unwrap();
+        let folder = run.path().join("kernels").join(kernel.name.as_str());
+        fs::create_dir_all(folder.join("patches")).unwrap();
+        fs::write(folder.join("config"), "CONFIG_EXT4_FS=y\n").unwrap();
+        fs::write(folder.join("SHA256SUMS"), format!("{:064x}  bzImage\n", 0xb2)).unwrap();
+        for (index, patch) in build.patches.iter().enumerate() {
+            let name = patch.path.file_name().unwrap().to_str().unwrap();
+            let content = fs::read(repository().join(&patch.path)).unwrap();
+            fs::write(folder.join("patches").join(format!("{:02}-{name}", index + 1)), content).unwrap();
+        }
+    }
+    report.complete = true;
+    report.save(run.path()).unwrap();
+    run
+}
+
+/// Unpacks a saved trial into the run's folder as another repeat.
+fn evidence(run: &Path, name: &str, kernel: &str, repeat: u32, change: &impl Fn(&mut Evidence)) -> Evidence {
+    let trial = TrialId { kernel: kernel.parse().unwrap(), mitigation: None, repeat, attempt: 1 };
+    let folder = run.join(trial_folder(&trial));
+    fs::create_dir_all(&folder).unwrap();
+    for file in ["evidence.json", "console.log"] {
+        let packed = fs::read(repository().join("tests/evidence").join(name).join(format!("{file}.zst"))).unwrap();
+        fs::write(folder.join(file), zstd::decode_all(&*packed).unwrap()).unwrap();
+    }
+    let mut evidence = load_trial(run, &trial).unwrap();
+    evidence.trial = trial;
+    change(&mut evidence);
+    save_trial(run, &evidence).unwrap();
+    evidence
+}
+
+fn case() -> (tempfile::TempDir, Case) {
+    let run = run_folder(|_| ());
+    let case = Case::load(run.path()).unwrap();
+    assert_eq!(case.damaged, Vec::<String>::new());
+    (run, case)
+}
+
+fn proof() -> ProofSummary {
+    let arm = |name: &str, role: &str, hits, trials, bound, test| {
+        let (name, role) = (name.to_owned(), role.to_owned());
+        ProofArm { name, role, rate: interval(hits, trials, 0.95), bound, test }
+    };
+    ProofSummary {
+        answer: "fixed".to_owned(),
+        reason: "59 passes in a row, the baseline hung in 4 of 5 trials".to_owned(),
+        method: "Wald's sequential test".to_owned(),
+        confidence: 0.95,
+        arms: vec![
+            arm("baseline-k", "baseline", 4, 5, None, Some((31.25, 20.0))),
+            arm("candidate-k", "candidate", 0, 59, Some(0.0495), Some((20.6, 20.0))),
+        ],
+    }
+}
+
+fn snapshot(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("report");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+#[test]
+fn a_tracker_gets_wrapped_text_with_the_kernels_first() {
+    let text = bugzilla(&case().1);
+    assert!(text.starts_with("linux-source-6.1 6.1.192-2\n"), "{text}");
+    let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 76).collect();
+    assert!(long.is_empty(), "{long:#?}");
+    snapshot("bugzilla", &text);
+}
+
+#[test]
+fn markdown_and_junit() {
+    let (_run, case) = case();
+    snapshot("markdown", &markdown(&case));
+    snapshot("junit", &junit(&case).unwrap());
+}
+
+#[test]
+fn a_contrary_verdict_is_a_failure_and_our_trouble_an_error() {
+    let (_run, mut case) = case();
+    let lost = case.report.kernels.iter_mut().find(|kernel| kernel.name.as_str() == LOST).unwrap();
+    lost.expected = Some(hangproof::spec::Expected::Pass);
+    let trial = TrialId { kernel: lost.name.clone(), mitigation: None, repeat: 3, attempt: 1 };
+    let ours = |trial: TrialId, repeated| TrialReport {
+        observation: Observation::Invalid { fault: hangproof::oracle::Fault::Qemu, reason: "QEMU was killed by signal 9".to_owned() },
+        seconds: 1.0,
+        evidence: trial_folder(&trial).join("evidence.json"),
+        trial,
+        repeated,
+    };
+    lost.results.extend([ours(trial.clone(), true), ours(trial.retried(), false)]);
+    let text = junit(&case).unwrap();
+    // The verdict and both trials that hung; the trial that is ours, which was tried twice.
+    assert_eq!(
+        (text.matches("<failure").count(), text.matches("<error").count(), text.matches("<rerunError").count()),
+        (3, 1, 1),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_proof_is_shown_in_every_report() {
+    let (_run, mut case) = case();
+    case.proof = Some(proof());
+    for text in [bugzilla(&case), markdown(&case), html(&case).unwrap()] {
+        assert!(
+            text.to_lowercase().contains("proof") && text.contains("candidate-k") && text.contains("Wald's") || text.contains("Wald&#39;s")
+        );
+        assert!(text.contains("0.050"), "{text}");
+    }
+}
+
+/// Names and lines of a guest that mean something in HTML.
+const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
+
+#[test]
+fn a_guests_words_are_text_in_the_page() {
+    let run = run_folder(|evidence| {
+        evidence.boot.kernel = Some(format!("Linux version {HOSTILE}"));
+        evidence.boot.root = Some(HOSTILE.to_owned());
+        for group in &mut evidence.counters {
+            group.path = HOSTILE.to_owned();
+        }
+        for (_, look) in &mut evidence.looks {
+            look.log = look.log.replace("task:ext4-oom ", &format!("task:{HOSTILE} "));
+            look.running.iter_mut().for_each(|task| task.comm = HOSTILE.to_owned());
+            look.dying.iter_mut().for_each(|task| task.comm = HOSTILE.to_owned());
+        }
+    });
+    let mut case = Case::load(run.path()).unwrap();
+    // What the report itself holds of a guest: a crash's title.
+    case.report.kernels[0].results[0].observation = Observation::Crash { title: HOSTILE.to_owned(), at: hangproof::evidence::At(9000) };
+    let page = html(&case).unwrap();
+    assert!(page.contains("&#60;script&#62;") || page.contains("&lt;script&gt;"), "it is shown");
+    assert!(page.matches("alert(1)").count() > 10, "{}", page.matches("alert(1)").count());
+    for tag in ["<script", "<img", "onerror=alert(2)>\"", "\"'>"] {
+        assert!(!page.contains(tag), "{tag}");
+    }
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_shows_the_hang() {
+    let (run, case) = case();
+    let page = html(&case).unwrap();
+    for word in ["http://", "https://", "@import", "url(", "<script", "src="] {
+        assert!(!page.contains(word), "{word}");
+    }
+    let Observation::Hang(hang) = &case.report.kernels[2].results[0].observation else { panic!() };
+    assert!(matches!(hang.witness, Witness::ClosedWait(_)));
+    assert!(page.contains("last progress at") && page.contains("jbd2_journal_commit_transaction") && page.contains("84 OOM kills"));
+    assert_eq!(page.matches("<polyline class=\"ops\"").count(), 4);
+    for link in page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).filter(|link| !link.starts_with('#')) {
+        // Trials of the fixtures have no event logs.
+        assert!(link.ends_with("events.jsonl") || run.path().join(link).is_file(), "{link}");
+    }
+}
+
+/// The files of a bundle, by their path below its folder.
+fn unpacked(bundle: &Path) -> BTreeMap<String, String> {
+    let mut archive = tar::Archive::new(zstd::Decoder::new(fs::File::open(bundle).unwrap()).unwrap());
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().to_str().unwrap().split_once('/').unwrap().1.to_owned();
+        let mut text = String::new();
+        entry.read_to_string(&mut text).unwrap();
+        files.insert(path, text);
+    }
+    files
+}
+
+#[test]
+fn a_bundle_holds_everything_and_nothing_private() {
+    let private = Private {
+        host: "forge7.acme.example".to_owned(),
+        user: "alice".to_owned(),
+        folders: [("/home/alice", "~"), ("/home/alice/.cache/hangproof", "cache"), ("/srv/acme/hangproof", "definitions")]
+            .map(|(path, word)| (path.to_owned(), word.to_owned()))
+            .to_vec(),
+    };
+    let said = "cc1: /home/alice/.cache/hangproof/work/x: on forge7 by alice\n-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blb\n-----END OPENSSH PRIVATE KEY-----";
+    let run = run_folder(|evidence| {
+        evidence.output.push(said.to_owned());
+        evidence.console[3].text = "forge7 login: alice".to_owned();
+        evidence.looks.iter_mut().for_each(|(_, look)| look.log.push_str("\nalice at forge7.acme.example"));
+    });
+    let event = serde_json::json!({"event": "build-failed", "error": said}).to_string();
+    fs::write(run.path().join("trials/debian-6.1.1/events.jsonl"), event + "\n").unwrap();
+    fs::write(run.path().join("id_ed25519"), said).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", run.path().join("trials/debian-6.1-el7mm.1/events.jsonl")).unwrap();
+    let case = Case::load(run.path()).unwrap();
+    let place = run.path().join("out.tar.zst");
+    bundle(run.path(), &case, &Redactor::new(&private), &place).unwrap();
+    let files = unpacked(&place);
+    for (name, text) in &files {
+        for word in ["forge7", "alice", "/home/", "PRIVATE KEY", ".cache/hangproof", "/srv/acme", "root:x:0"] {
+            assert!(!text.contains(word) && !name.contains(word), "{name}: {word}");
+        }
+    }
+    let has = |name: &str| files.contains_key(name);
+    for name in ["README", "report.html", "report.json", "report.txt", "report.md", "report.xml", "SHA256SUMS"] {
+        assert!(has(name), "{name}");
+    }
+    let kernel = format!("kernels/{LOST}");
+    for name in ["config", "patches/01-el7-memcg-oom.patch", "patches/02-nofail-lost.patch", "SHA256SUMS", "provenance.json"] {
+        assert!(has(&format!("{kernel}/{name}")), "{name}: {:?}", files.keys());
+    }
+    for name in ["console.log", "evidence.json", "stacks.txt"] {
+        assert!(has(&format!("trials/{LOST}.1/{name}")), "{name}");
+    }
+    assert!(!has("id_ed25519") && !has("trials/debian-6.1-el7mm.1/events.jsonl"));
+    for line in files["SHA256SUMS"].lines() {
+        let (digest, name) = line.split_once("  ").unwrap();
+        assert_eq!(digest, format!("{:x}", Sha256::digest(&files[name])), "{name}");
+    }
+    assert_eq!(files["SHA256SUMS"].lines().count(), files.len() - 1);
+    snapshot("provenance", &files[&format!("{kernel}/provenance.json")]);
+
+    // The unpacked bundle is a run's folder: the same observations come out of it.
+    let again = tempfile::tempdir().unwrap();
+    for (name, text) in &files {
+        let path = again.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let report = Report::load(again.path()).unwrap();
+    let rescored = hangproof::rescore::rescore(again.path(), &report);
+    assert_eq!((rescored.trials, rescored.changes, rescored.damaged), (4, Vec::new(), Vec::new()));
+
+    let second = run.path().join("second.tar.zst");
+    bundle(run.path(), &case, &Redactor::new(&private), &second).unwrap();
+    assert!(fs::read(&place).unwrap() == fs::read(&second).unwrap(), "the same run gives the same bytes");
+}
+
+#[test]
+fn this_machines_own_words_are_not_in_a_bundle() {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let private = Private::here(&[(Path::new(&home).join(".cache/hangproof").as_path(), "cache")]);
+    let host = private.host.clone();
+    let run = run_folder(|evidence| {
+        evidence.output.push(format!("{home}/.cache/hangproof/builds on {host} for {}", private.user));
+    });
+    let place = run.path().join("out.tar.zst");
+    let case = Case::load(run.path()).unwrap();
+    bundle(run.path(), &case, &Redactor::new(&private), &place).unwrap();
+    let word_in = |text: &str, word: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == word);
+    for (name, text) in unpacked(&place) {
+        assert!(home.len() < 2 || !text.contains(&format!("{home}/")), "{name}: {home}");
+        assert!(!text.contains(".cache/hangproof") && !text.contains("PRIVATE KEY"), "{name}");
+        for word in [&private.user, &private.host].into_iter().filter(|word| hangproof::report::tells(word)) {
+            assert!(!word_in(&text, word), "{name}: {word}");
+        }
+    }
+}
+
+#[test]
+fn evidence_that_cant_be_read_is_named_and_left_out() {
+    let run = run_folder(|_| ());
+    fs::write(run.path().join(format!("trials/{LOST}.1/evidence.json")), "{").unwrap();
+    let case = Case::load(run.path()).unwrap();
+    assert_eq!(case.damaged.len(), 1);
+    for text in [bugzilla(&case), markdown(&case), html(&case).unwrap()] {
+        // Markdown quotes the name's punctuation.
+        assert!(text.contains("evidence.json: "), "{text}");
+    }
+    assert_eq!(html(&case).unwrap().matches("<polyline class=\"ops\"").count(), 3);
+}
