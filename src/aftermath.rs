@@ -66,6 +66,8 @@ pub struct Aftermath {
     #[serde(skip)]
     log: Option<String>,
     #[serde(skip)]
+    pressed: Option<char>,
+    #[serde(skip)]
     ended: Option<VmEnd>,
 }
 
@@ -104,7 +106,8 @@ const VMCORE_DMESG: &str = "vmcore-dmesg.txt";
 /// tasks has 100 to 250 KB.
 const KEYS: [(char, Duration); 3] = [('w', Duration::from_secs(5)), ('m', Duration::from_secs(3)), ('t', Duration::from_secs(15))];
 
-/// A key's output has ended when the console is silent for so long (unscaled).
+/// After a key the rest of its output has come when the console is silent for so long (unscaled). An interrupt while a CPU still prints would lose the
+/// panic: pvpanic ends the VM before that CPU lets go of the console.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// For the kernel log (unscaled): some MB through virtio-serial.
@@ -132,14 +135,14 @@ pub async fn collect(vm: &mut Vm, collecting: &Collecting, scratch: &Path, scale
     for (key, deadline) in KEYS {
         let begin = Instant::now();
         vm.request(Request::Sysrq { key });
-        let printed = found.console.len();
-        found.listen(vm, begin + scaled(deadline), Some(scaled(QUIET))).await;
-        let silent = found.console.len() == printed;
-        found.note(format!("sysrq {key}"), begin, silent.then(|| "the console stayed silent".to_owned()));
+        let until = begin + scaled(deadline);
+        let pressed = found.listen(vm, until, |found| found.pressed == Some(key)).await;
+        found.listen_until_quiet(vm, until, scaled(QUIET)).await;
+        found.note(format!("sysrq {key}"), begin, (!pressed).then(|| "it did not come to its end".to_owned()));
     }
     let begin = Instant::now();
     vm.request(Request::Log { id: 0 });
-    found.listen_for_log(vm, begin + scaled(LOG)).await;
+    found.listen(vm, begin + scaled(LOG), |found| found.log.is_some()).await;
     let result = match found.log.take() {
         Some(log) => fs::create_dir_all(&collecting.folder).and_then(|()| fs::write(collecting.folder.join(VMCORE_DMESG), log + "\n")),
         None => Err(io::Error::new(io::ErrorKind::TimedOut, "the agent did not answer")),
@@ -157,9 +160,8 @@ pub async fn collect(vm: &mut Vm, collecting: &Collecting, scratch: &Path, scale
     found.order(vm, "continue", Order::Resume, scaled(ORDER)).await;
     found.order(vm, "interrupt", Order::Nmi, scaled(ORDER)).await;
     let begin = Instant::now();
-    found.listen(vm, begin + scaled(PANIC), None).await;
-    let lives = found.ended.is_none();
-    found.note("panic".to_owned(), begin, lives.then(|| "the guest did not end".to_owned()));
+    let ended = found.listen(vm, begin + scaled(PANIC), |found| found.ended.is_some()).await;
+    found.note("panic".to_owned(), begin, (!ended).then(|| "the guest did not end".to_owned()));
     Some(found)
 }
 
@@ -195,6 +197,7 @@ impl Aftermath {
         match signal.1 {
             Signal::Console(line) => self.console.push(line),
             Signal::Agent(Report::Log { log, .. }) => self.log = Some(log),
+            Signal::Agent(Report::Pressed { key }) => self.pressed = Some(key),
             Signal::Exited(end) => self.ended = Some(end),
             Signal::ConsoleDropped(_)
             | Signal::Agent(_)
@@ -210,26 +213,25 @@ impl Aftermath {
         }
     }
 
-    /// Takes signals until `until`, until the VM's end, or until the console has spoken and is quiet again.
-    async fn listen(&mut self, vm: &mut Vm, until: Instant, quiet: Option<Duration>) {
-        let mut end = until;
+    /// Takes signals until `done` or until `until`; whether it is done.
+    async fn listen(&mut self, vm: &mut Vm, until: Instant, done: impl Fn(&Self) -> bool) -> bool {
+        while !done(self) {
+            match timeout_at(until, vm.signal()).await {
+                Ok(Some(signal)) => self.take(signal),
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Takes signals until the console was silent for a while: the serial line is slower than the log.
+    async fn listen_until_quiet(&mut self, vm: &mut Vm, until: Instant, quiet: Duration) {
+        let mut end = until.min(Instant::now() + quiet);
         while let Ok(Some(signal)) = timeout_at(end, vm.signal()).await {
-            if let (Some(quiet), Signal::Console(_)) = (quiet, &signal.1) {
+            if matches!(signal.1, Signal::Console(_)) {
                 end = until.min(Instant::now() + quiet);
             }
             self.take(signal);
-            if self.ended.is_some() {
-                return;
-            }
-        }
-    }
-
-    async fn listen_for_log(&mut self, vm: &mut Vm, until: Instant) {
-        while self.log.is_none() && self.ended.is_none() {
-            match timeout_at(until, vm.signal()).await {
-                Ok(Some(signal)) => self.take(signal),
-                Ok(None) | Err(_) => return,
-            }
         }
     }
 

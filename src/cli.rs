@@ -149,7 +149,7 @@ struct RunArguments {
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
     /// After which hangs to dump the guest's memory, list all tasks on the console and force a panic
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Never)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::First)]
     dump: When,
     /// Set a parameter of the reproducer
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]

@@ -443,8 +443,8 @@ impl<'a> Watch<'a> {
                 evidence.looks.push((at, look));
             }
             Report::Counters { cgroups, .. } => evidence.counters = cgroups,
-            // It is asked for after the judgement, by who reads it itself.
-            Report::Log { .. } => {}
+            // They are asked for after the judgement, by who reads them itself.
+            Report::Log { .. } | Report::Pressed { .. } => {}
             Report::Refused { error, .. } if evidence.trouble.len() < TROUBLE_LIMIT => evidence.trouble.push((at, Trouble::Refused(error))),
             Report::Refused { .. } => {}
         }

@@ -139,6 +139,11 @@ pub enum Report {
         /// The kernel log from its oldest record on, lines separated by `\n`; cut at the line limit of the wire.
         log: String,
     },
+    /// Answer to [`Request::Sysrq`]: the kernel has done what the key says, and written its output to the log.
+    Pressed {
+        /// The key.
+        key: char,
+    },
     /// A request could not be carried out.
     Refused {
         /// The request's number.
@@ -273,7 +278,7 @@ pub enum Request {
     },
     /// Probe the filesystem now instead of at the probe's next turn, and beat when it came back; not answered.
     Probe,
-    /// Trigger one sysrq key so that its output is on the serial console; not answered.
+    /// Trigger one sysrq key so that its output is on the serial console; answered by [`Report::Pressed`].
     Sysrq {
         /// The key.
         key: char,

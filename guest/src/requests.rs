@@ -75,6 +75,6 @@ fn answer(request: &Request, hierarchy: Option<Hierarchy>) -> Result<Option<Repo
         }
         Request::Log { id } => look::kernel_log().map(|log| Some(Report::Log { id: *id, log })).map_err(|fault| fault.to_string()),
         Request::Probe => Ok(None),
-        Request::Sysrq { key } => look::press(*key).map(|()| None).map_err(|fault| fault.to_string()),
+        Request::Sysrq { key } => look::press(*key).map(|()| Some(Report::Pressed { key: *key })).map_err(|fault| fault.to_string()),
     }
 }

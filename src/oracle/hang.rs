@@ -77,8 +77,8 @@ pub struct Stuck {
     ring: bool,
 }
 
-/// From this share of common stands on, two hangs without a known ring are the same. Two trials of one deadlock shared all culprits but one of three;
-/// the nearest of the misses in `tests/hangs`, a handle that leaked, shares one of three with the founding bug.
+/// From this share of common culprits on, two hangs without a known ring are the same. The nearest of the misses in `tests/hangs`, a handle that leaked,
+/// shares one culprit, the commit, with the founding bug, and each has another one at least.
 const ALIKE: f64 = 0.5;
 
 /// Functions of a sleep, by how their names begin; whoever called them is meant. With them, what is waited for.

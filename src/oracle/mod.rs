@@ -162,6 +162,7 @@ impl fmt::Display for Fault {
 
 /// What is to be done about a trial.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and a box would be every reader's trouble")]
 pub enum Judgement {
     /// Nothing is certain yet.
     Open(Next),
