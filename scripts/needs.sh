@@ -4,7 +4,7 @@
 hangproof_packages="
 gcc libc6-dev make flex bison bc perl libelf-dev libssl-dev pkg-config patch git curl kmod cpio xz-utils zstd
 mmdebstrap bubblewrap uidmap tar
-qemu-system-x86 user-mode-linux mdadm e2fsprogs busybox-static dropbear-bin fio earlyoom util-linux openssh-client
+qemu-system-x86 user-mode-linux mdadm e2fsprogs busybox-static dropbear-bin fio util-linux openssh-client
 "
 
 # Installs what is missing, as root or with sudo; else says what to type and ends with 2.

@@ -277,9 +277,15 @@ fn reproducers_that_prove_nothing_are_invalid() {
 #[ignore = "boots VMs; scripts/test runs it"]
 fn a_mitigation_is_a_dimension_of_its_own() {
     let lab = Lab::new();
+    // Not installed: Debian's package starts it as a service, and it would kill what this machine runs.
+    let unpack = "apt-get download -qq earlyoom && dpkg-deb -x earlyoom_*.deb earlyoom";
+    assert!(Command::new("sh").args(["-c", unpack]).current_dir(lab.folder.path()).status().unwrap().success());
+    let earlyoom = lab.path("earlyoom/usr/bin/earlyoom");
     lab.pipeline("mitigated", "[{kernel: debian-6.1, expect: {none: pass, earlyoom: pass}}]", WRITER, 5);
-    let list =
-        "mitigations: [none, {name: earlyoom, program: /usr/bin/earlyoom, arguments: [-r, \"1\"]}, {name: fails, program: /bin/false}]";
+    let list = format!(
+        "mitigations: [none, {{name: earlyoom, program: {}, arguments: [-r, \"1\"]}}, {{name: fails, program: /bin/false}}]",
+        earlyoom.display()
+    );
     lab.edit("mitigated", "image: ext4-on-md", &format!("{list}\nimage: ext4-on-md"));
     let unknown = lab.run(&["run", "mitigated", "--out", "no", "--mitigation", "oomd"]);
     exits(&unknown, 2);
