@@ -19,12 +19,14 @@ use crate::event::Events;
 use crate::exit::Exit;
 use crate::plan::{Cell, cells};
 use crate::progress::Progress;
+use crate::proof::Design;
+use crate::prove::Wanted;
 use crate::report::{self, Report};
 use crate::reporting::{Format, Saved};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
-use crate::run::{self, Interrupted, Run};
-use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, Toolchain, load};
+use crate::run::{self, Interrupted, Plan, Run};
+use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load};
 use crate::store::Store;
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
@@ -82,6 +84,10 @@ enum Command {
     },
     /// Run a pipeline: build its kernels, boot each, run the reproducer, and score them
     Run(RunArguments),
+    /// Prove that candidates are free of a baseline's hang: interleaved trials, as many as it takes
+    Prove(ProveArguments),
+    /// Run a kernel that hangs, and propose how long a trial of the pipeline should last and how many a proof takes
+    Calibrate(CalibrateArguments),
     /// Judge a run's saved evidence again, without a VM
     Rescore {
         /// The run's folder
@@ -154,6 +160,90 @@ struct RunArguments {
     /// Set a parameter of the reproducer
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct ProveArguments {
+    /// The pipeline; what it expects of its kernels doesn't matter
+    pipeline: Name,
+    /// The kernel that hangs
+    #[arg(long, short, value_name = "K")]
+    baseline: Name,
+    /// A kernel in which the hang should be gone
+    #[arg(long, short, value_name = "K", required = true)]
+    candidate: Vec<Name>,
+    /// How long a trial lasts, for example 20s [default: the pipeline's]
+    #[arg(long, short, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Trials of all arms after which it ends without an answer [default: twice what a design of fixed size takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    max_trials: Option<u64>,
+    /// What the order of the trials is made from [default: the time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    design: DesignArguments,
+    #[command(flatten)]
+    common: TrialArguments,
+}
+
+#[derive(Debug, Args)]
+struct CalibrateArguments {
+    /// The pipeline
+    pipeline: Name,
+    /// The kernel that hangs
+    #[arg(long, short, value_name = "K")]
+    kernel: Name,
+    /// Trials
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    trials: u32,
+    /// How long a trial lasts if it doesn't hang, for example 60s [default: the pipeline's]
+    #[arg(long, short, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    #[command(flatten)]
+    design: DesignArguments,
+    #[command(flatten)]
+    common: TrialArguments,
+}
+
+/// What a proof is to show.
+#[derive(Debug, Args)]
+struct DesignArguments {
+    /// An answer `fixed` is wrong with a probability of at most 1 minus this
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = |text: &str| share(text, 0.5, 0.9999))]
+    confidence: f64,
+    /// The hang rate per trial that a fixed candidate is shown to stay below
+    #[arg(long, value_name = "RATE", default_value_t = 0.05, value_parser = |text: &str| share(text, 0.001, 0.15))]
+    residual: f64,
+}
+
+/// How trials are run.
+#[derive(Debug, Args)]
+struct TrialArguments {
+    /// VMs at once [default: as many as fit the host's CPUs and memory]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Folder for the results; must not hold a report [default: runs/PIPELINE-TIME]
+    #[arg(long, short, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// After which hangs to dump the guest's memory, list all tasks on the console and force a panic
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Never)]
+    dump: When,
+    /// Set a parameter of the reproducer
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+}
+
+impl DesignArguments {
+    fn design(&self, candidates: usize) -> Design {
+        let Self { confidence, residual } = *self;
+        Design { confidence, residual, ..Design::new(candidates) }.with_limit(candidates)
+    }
+}
+
+fn share(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "write a number such as 0.95")?;
+    if (least..=most).contains(&number) { Ok(number) } else { Err(format!("write a number from {least} to {most}")) }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -261,6 +351,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Report { run, format, out, bundle } => return reported(&run, format, out.as_deref(), bundle.as_deref()),
         Command::Gc { keep_days, max_size, dry_run } => return collect(keep_days, max_size, dry_run),
         Command::List | Command::Build { .. } | Command::Image { .. } | Command::Run(_) | Command::Shell { .. } => {}
+        Command::Prove(_) | Command::Calibrate(_) => {}
     }
     let definitions = definitions(&common)?;
     if matches!(command, Command::List) {
@@ -272,6 +363,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     let mut progress = Progress::new(common.quiet);
     let prepared = match &command {
         Command::Run(arguments) => Some(prepare(&definitions, arguments)?),
+        Command::Prove(arguments) => Some(prepare_proof(&definitions, arguments)?),
+        Command::Calibrate(arguments) => Some(prepare_calibration(&definitions, arguments)?),
         _ => None,
     };
     if let Some(prepared) = &prepared {
@@ -281,12 +374,12 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     run::sweep(&store, &events);
     let stop = interrupt();
     // A run saves what there is; nothing else has anything to save.
-    let saves = matches!(command, Command::Run(_));
+    let saves = prepared.is_some();
     let work = async {
         match command {
             Command::Build { kernel, jobs } => build_one(&store, &definitions, &kernel, jobs, &events).await,
             Command::Image { image } => make_image(&store, &definitions, &image, &events).await,
-            Command::Run(_) => match prepared {
+            Command::Run(_) | Command::Prove(_) | Command::Calibrate(_) => match prepared {
                 Some(prepared) => run_pipeline(&store, prepared, &events, stop.clone()).await,
                 None => Ok((Exit::Trouble, String::new())),
             },
@@ -404,23 +497,14 @@ struct Prepared {
     definitions: Definitions,
     pipeline: Pipeline,
     cells: Vec<Cell>,
-    repeats: u32,
+    plan: Plan,
     jobs: Option<usize>,
     out: PathBuf,
     dump: When,
 }
 
 fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepared> {
-    let name = &arguments.pipeline;
-    let known = || definitions.pipelines.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
-    if !definitions.pipelines.contains_key(name) {
-        return Err(anyhow!(Usage(format!("pipeline {name} is not defined: use one of {}", known()))));
-    }
-    let mut definitions = definitions.clone();
-    for (key, value) in &arguments.set {
-        definitions = definitions.with_parameter(name, key, value).map_err(|error| Usage(error.to_string()))?;
-    }
-    let pipeline = definitions.pipelines.get(name).context("the pipeline is there")?.clone();
+    let (definitions, pipeline) = pipeline_of(definitions, &arguments.pipeline, &arguments.set)?;
     let kernels = if arguments.kernel.is_empty() {
         pipeline.kernels.clone()
     } else {
@@ -435,12 +519,77 @@ fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepar
         kernels
     };
     let cells = cells(&kernels, &mitigations_of(&pipeline, &arguments.mitigation)?);
-    let out = arguments.out.clone().unwrap_or_else(|| {
+    let out = folder(arguments.out.as_ref(), &pipeline.name);
+    let plan = Plan::Repeats(arguments.repeats.unwrap_or(pipeline.repeats));
+    Ok(Prepared { definitions, pipeline, cells, plan, jobs: arguments.jobs.map(usize::from), out, dump: arguments.dump })
+}
+
+fn prepare_proof(definitions: &Definitions, arguments: &ProveArguments) -> Result<Prepared> {
+    let ProveArguments { pipeline, baseline, candidate, duration, max_trials, seed, design, common } = arguments;
+    let mut kernels: Vec<Name> = vec![baseline.clone()];
+    for kernel in candidate {
+        if kernels.contains(kernel) {
+            return Err(anyhow!(Usage(format!("{kernel} is named twice: name each kernel of a proof once"))));
+        }
+        kernels.push(kernel.clone());
+    }
+    let design = design.design(candidate.len());
+    let design = Design { max_trials: max_trials.unwrap_or(design.max_trials), ..design };
+    // Any number will do, as long as it is recorded.
+    let seed = seed.unwrap_or_else(|| jiff::Timestamp::now().as_microsecond().unsigned_abs());
+    let wanted = Wanted { design, seed, baseline: baseline.clone(), candidates: candidate.clone() };
+    let mut prepared = prepare_trials(definitions, pipeline, &kernels, *duration, common, Plan::Proof(wanted))?;
+    if let (None, Some(duration)) = (duration, prepared.pipeline.proof_duration) {
+        prepared.pipeline.limits.duration = duration;
+    }
+    Ok(prepared)
+}
+
+fn prepare_calibration(definitions: &Definitions, arguments: &CalibrateArguments) -> Result<Prepared> {
+    let CalibrateArguments { pipeline, kernel, trials, duration, design, common } = arguments;
+    let plan = Plan::Calibration(*trials, design.design(1));
+    prepare_trials(definitions, pipeline, std::slice::from_ref(kernel), *duration, common, plan)
+}
+
+/// Trials of kernels of which nothing is expected, each alone, without a mitigation.
+fn prepare_trials(
+    definitions: &Definitions,
+    pipeline: &Name,
+    kernels: &[Name],
+    duration: Option<Duration>,
+    common: &TrialArguments,
+    plan: Plan,
+) -> Result<Prepared> {
+    let (definitions, mut pipeline) = pipeline_of(definitions, pipeline, &common.set)?;
+    for kernel in kernels {
+        kernel_of(&definitions, kernel)?;
+    }
+    pipeline.limits.duration = duration.unwrap_or(pipeline.limits.duration);
+    let kernels: Vec<_> = kernels.iter().map(|kernel| (kernel.clone(), None)).collect();
+    let out = folder(common.out.as_ref(), &pipeline.name);
+    Ok(Prepared { definitions, pipeline, cells: cells(&kernels, &[]), plan, jobs: common.jobs.map(usize::from), out, dump: common.dump })
+}
+
+/// The pipeline, with values for its reproducer's parameters.
+fn pipeline_of(definitions: &Definitions, name: &Name, set: &[(String, String)]) -> Result<(Definitions, Pipeline)> {
+    let known = || definitions.pipelines.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    if !definitions.pipelines.contains_key(name) {
+        return Err(anyhow!(Usage(format!("pipeline {name} is not defined: use one of {}", known()))));
+    }
+    let mut definitions = definitions.clone();
+    for (key, value) in set {
+        definitions = definitions.with_parameter(name, key, value).map_err(|error| Usage(error.to_string()))?;
+    }
+    let pipeline = definitions.pipelines.get(name).context("the pipeline is there")?.clone();
+    Ok((definitions, pipeline))
+}
+
+/// The folder of the results.
+fn folder(given: Option<&PathBuf>, pipeline: &Name) -> PathBuf {
+    given.cloned().unwrap_or_else(|| {
         let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-        PathBuf::from("runs").join(format!("{name}-{time}-{}", std::process::id()))
-    });
-    let repeats = arguments.repeats.unwrap_or(pipeline.repeats);
-    Ok(Prepared { definitions, pipeline, cells, repeats, jobs: arguments.jobs.map(usize::from), out, dump: arguments.dump })
+        PathBuf::from("runs").join(format!("{pipeline}-{time}-{}", std::process::id()))
+    })
 }
 
 /// The pipeline's mitigations, or those of them that are `wanted`.
@@ -457,12 +606,12 @@ fn mitigations_of(pipeline: &Pipeline, wanted: &[Name]) -> Result<Vec<Mitigation
 }
 
 async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: watch::Receiver<bool>) -> Result<(Exit, String)> {
-    let Prepared { definitions, pipeline, cells, repeats, jobs, out, dump } = prepared;
+    let Prepared { definitions, pipeline, cells, plan, jobs, out, dump } = prepared;
     let run = Run {
         definitions: &definitions,
         pipeline: &pipeline,
         cells,
-        repeats,
+        plan,
         dump,
         jobs,
         out: out.clone(),
@@ -472,9 +621,17 @@ async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: 
         stop,
     };
     let ended = run.run().await?;
-    let board = report::scoreboard(&ended.report, width(), colour());
+    let board = board(&ended.report);
     let exit = if ended.interrupted { Exit::Interrupted } else { ended.report.exit() };
     Ok((exit, format!("{board}results: {}", out.display())))
+}
+
+/// What a run found out, for standard output.
+fn board(report: &Report) -> String {
+    let mut text = report::scoreboard(report, width(), colour());
+    text.extend(report.proof.as_ref().map(|proof| format!("\n{}", proof.board(width()))));
+    text.extend(report.calibration.as_ref().map(|calibration| format!("\n{}", calibration.board(report))));
+    text
 }
 
 /// Makes a run's folder and takes possession of it: the event log is created there, which only one run can do.
@@ -515,7 +672,7 @@ fn rescored(folder: &std::path::Path) -> Result<Exit> {
     let saved = Report::load(folder)
         .map_err(|error| Usage(format!("{}: {error}: name a run's folder, with all that the run wrote", file.display())))?;
     let again = rescore(folder, &saved);
-    show(&report::scoreboard(&again.report, width(), colour()));
+    show(&board(&again.report));
     for change in &again.changes {
         show(change);
     }

@@ -117,6 +117,15 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+    /// A proof went on: trials that are recorded by now.
+    ProofProgress {
+        /// The arms, the baseline first.
+        arms: Vec<ArmProgress>,
+        /// The baseline hung credibly.
+        reproduced: bool,
+        /// Passes in a row that a candidate needs.
+        passes_needed: u64,
+    },
     /// Something that the user should know and that stops nothing.
     Warning {
         /// What.
@@ -129,6 +138,18 @@ pub enum Event {
         /// Where it is.
         path: PathBuf,
     },
+}
+
+/// An arm of a proof that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ArmProgress {
+    /// The kernel.
+    pub kernel: Name,
+    /// Trials with the baseline's hang.
+    pub hangs: u64,
+    /// Valid trials.
+    pub trials: u64,
 }
 
 impl Event {
@@ -148,6 +169,7 @@ impl Event {
             | Self::Image { .. }
             | Self::Download { .. }
             | Self::Accelerator { .. }
+            | Self::ProofProgress { .. }
             | Self::Warning { .. }
             | Self::Wrote { .. } => None,
         }

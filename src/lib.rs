@@ -14,6 +14,7 @@ pub mod oracle;
 pub mod plan;
 pub mod progress;
 pub mod proof;
+pub mod prove;
 pub mod report;
 pub mod reporting;
 pub mod reproducer;

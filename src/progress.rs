@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::event::Event;
+use crate::event::{ArmProgress, Event};
 use crate::plan::TrialId;
 use crate::report::trial_folder;
 
@@ -45,6 +45,13 @@ struct Line {
 
 /// Plain output repeats a line's state so often at most.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How far a proof is.
+fn proof_text(arms: &[ArmProgress], reproduced: bool, passes_needed: u64) -> String {
+    let shown: Vec<String> = arms.iter().map(|arm| format!("{} hung in {} of {}", arm.kernel, arm.hangs, arm.trials)).collect();
+    let missing = if reproduced { "" } else { ", the baseline has to hang more often" };
+    format!("{} (a fixed one needs {passes_needed} passes{missing})", shown.join(", "))
+}
 
 impl Progress {
     /// Progress on standard error: bars if that is a terminal. `quiet` shows nothing but warnings.
@@ -135,6 +142,9 @@ impl Progress {
             }
             Event::TrialFinished { trial, observation, detail, seconds } => {
                 self.done(&trial.to_string(), &format!("{observation} after {seconds:.1} s: {detail}"));
+            }
+            Event::ProofProgress { arms, reproduced, passes_needed } => {
+                self.state("proof", &proof_text(&arms, reproduced, passes_needed), true)
             }
             Event::Warning { message } => self.print(&format!("warning: {message}")),
             Event::Wrote { what, path } => self.print(&format!("{what}: {}", path.display())),

@@ -5,10 +5,13 @@
 //!
 //! Read [`rescore`].
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::oracle::{Fault, Observation, observe};
-use crate::report::{KernelReport, Report, TrialReport, load_trial};
+use crate::plan::TrialId;
+use crate::proof::Summary;
+use crate::report::{KernelReport, ProofReport, Report, TrialReport, calibration, load_of, load_trial};
 
 /// A run, judged again.
 #[derive(Debug)]
@@ -29,11 +32,16 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     let (mut changes, mut damaged) = (Vec::new(), Vec::new());
     let mut trials = 0;
     let mut kernels = Vec::new();
+    let mut loads = HashMap::new();
     for kernel in &saved.kernels {
         let mut results = Vec::new();
         for result in &kernel.results {
             let observation = match load_trial(folder, &result.trial) {
-                Ok(evidence) => observe(&evidence),
+                Ok(evidence) => {
+                    let observation = observe(&evidence);
+                    loads.insert(result.trial.clone(), load_of(&evidence, &observation));
+                    observation
+                }
                 Err(error) => {
                     damaged.push(format!("{}: {error}", result.trial));
                     Observation::Invalid { fault: Fault::Host, reason: "its evidence can't be read any more".to_owned() }
@@ -56,5 +64,34 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         }
         kernels.push(now);
     }
-    Rescored { report: Report { kernels, ..saved.clone() }, trials, changes, damaged }
+    let mut report = Report { kernels, ..saved.clone() };
+    report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
+    if let Some(before) = &saved.calibration
+        && damaged.is_empty()
+        && let Ok(now) = calibration(folder, &report, before.design)
+    {
+        if now != *before {
+            changes.push("the calibration's proposal is another one".to_owned());
+        }
+        report.calibration = Some(now);
+    }
+    Rescored { report, trials, changes, damaged }
+}
+
+/// The proof of the observations as they are now, in the order in which the trials were started.
+fn proved(before: &ProofReport, report: &Report, loads: &HashMap<TrialId, f64>, changes: &mut Vec<String>) -> ProofReport {
+    let results: HashMap<&TrialId, &Observation> =
+        report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| (&result.trial, &result.observation)).collect();
+    let lost = Observation::Invalid { fault: Fault::Host, reason: "the report has no such trial any more".to_owned() };
+    let trial = |trial: &TrialId| (trial.clone(), *results.get(trial).unwrap_or(&&lost), loads.get(trial).copied().unwrap_or_default());
+    let now = ProofReport::of(before.setup.clone(), before.trials.iter().map(|recorded| trial(&recorded.trial)));
+    for (one, other) in before.candidates.iter().zip(&now.candidates) {
+        if one.summary.answer != other.summary.answer {
+            let word = |summary: &Summary| summary.answer.map_or_else(|| "not given".to_owned(), |answer| answer.to_string());
+            changes.push(format!("{}: the answer was {}, is {}", one.kernel, word(&one.summary), word(&other.summary)));
+        } else if one != other {
+            changes.push(format!("{}: the answer stays, its numbers are others", one.kernel));
+        }
+    }
+    now
 }

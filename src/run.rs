@@ -17,14 +17,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::aftermath::{Collecting, When};
-use crate::build::{self, Built};
+use crate::build::{self, Built, Manifest};
 use crate::event::{Event, Events};
 use crate::evidence::{At, Evidence, Trouble, VmEnd};
 use crate::image::{self, Disks, initramfs};
 use crate::mitigation::{self, Beside};
 use crate::oracle::{self, Observation};
 use crate::plan::{Cell, TrialId, interleave};
-use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, save_inputs, save_trial, trial_folder};
+use crate::proof::Design;
+use crate::prove::{Proving, Wanted};
+use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, calibration, load_of, save_inputs, save_trial, trial_folder};
 use crate::reporting::save_page;
 use crate::reproducer::{self, Ready};
 use crate::spec::{Definitions, Name, Pipeline};
@@ -41,8 +43,8 @@ pub struct Run<'a> {
     pub pipeline: &'a Pipeline,
     /// What to run: the scoreboard's lines.
     pub cells: Vec<Cell>,
-    /// Trials per cell.
-    pub repeats: u32,
+    /// Which trials of them.
+    pub plan: Plan,
     /// After which hangs the memory is dumped and whatever else takes long is collected.
     pub dump: When,
     /// VMs at once; chosen by the host's CPUs and memory if not given.
@@ -57,6 +59,43 @@ pub struct Run<'a> {
     pub events: &'a Events,
     /// Turns true when the user interrupts.
     pub stop: watch::Receiver<bool>,
+}
+
+/// Which trials a run has.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// So many of each cell.
+    Repeats(u32),
+    /// As many of one cell as given, for what they propose to a proof of this design.
+    Calibration(u32, Design),
+    /// Those that a proof asks for. The cells are the baseline and the candidates.
+    Proof(Wanted),
+}
+
+/// What says which trial is next.
+#[derive(Debug)]
+enum Line {
+    Queue(VecDeque<TrialId>),
+    Proof(Box<Proving>),
+}
+
+impl Line {
+    /// The next trial to start; none if there is nothing to do before another one ends.
+    fn start(&mut self) -> Option<TrialId> {
+        match self {
+            Self::Queue(queue) => queue.pop_front(),
+            Self::Proof(proving) => proving.start(),
+        }
+    }
+
+    /// A trial ended; `again` says that it is to be tried once more.
+    fn ended(&mut self, trial: &TrialId, observation: &Observation, load: f64, again: bool) {
+        match self {
+            Self::Queue(queue) if again => queue.push_front(trial.retried()),
+            Self::Queue(_) => {}
+            Self::Proof(proving) => proving.ended(trial, observation, load, again),
+        }
+    }
 }
 
 /// What the kernels share, made ready once.
@@ -119,6 +158,8 @@ impl Run<'_> {
                     built.insert(name.clone(), kernel);
                     Ok(manifest)
                 }
+                // A proof without one of its arms proves nothing.
+                Err(error) if matches!(self.plan, Plan::Proof(_)) => return Err(error).with_context(|| format!("building {name}")),
                 Err(error) => Err(error.to_string()),
             };
             for cell in report.kernels.iter_mut().filter(|cell| cell.name == *name) {
@@ -126,8 +167,11 @@ impl Run<'_> {
             }
             self.save(&mut report)?;
         }
-        let cells: Vec<Cell> = self.cells.iter().filter(|cell| built.contains_key(&cell.kernel)).cloned().collect();
-        self.trials(&mut report, &built, &shared, interleave(&cells, self.repeats).into()).await?;
+        let line = self.line(&built)?;
+        self.trials(&mut report, &built, &shared, line).await?;
+        if let Plan::Calibration(_, design) = &self.plan {
+            report.calibration = Some(calibration(&self.out, &report, *design).context("reading the trials for the calibration")?);
+        }
         if *self.stop.borrow() {
             return self.interrupted(report);
         }
@@ -136,6 +180,34 @@ impl Run<'_> {
         self.events.send(Event::Wrote { what: "report".to_owned(), path: self.out.join(crate::report::FILE) });
         self.page();
         Ok(Ended { report, interrupted: false })
+    }
+
+    /// What says which trial is next, now that the kernels are built.
+    fn line(&self, built: &BTreeMap<Name, Built>) -> Result<Line> {
+        let queue = |repeats| {
+            let cells: Vec<Cell> = self.cells.iter().filter(|cell| built.contains_key(&cell.kernel)).cloned().collect();
+            Line::Queue(interleave(&cells, repeats).into())
+        };
+        Ok(match &self.plan {
+            Plan::Repeats(repeats) | Plan::Calibration(repeats, _) => queue(*repeats),
+            Plan::Proof(wanted) => {
+                let builds: BTreeMap<&Name, &Manifest> = built.iter().map(|(name, built)| (name, &built.manifest)).collect();
+                let setup = wanted.setup(self.pipeline.limits.duration.as_secs_f64(), &builds);
+                Line::Proof(Box::new(Proving::new(setup)))
+            }
+        })
+    }
+
+    /// Says how far a proof is, and keeps its record up to date.
+    fn proof_went_on(&self, report: &mut Report, line: &Line) {
+        let Line::Proof(proving) = line else { return };
+        self.events.send(proving.progress());
+        let proof = proving.report();
+        let warned = report.proof.as_ref().is_some_and(|before| before.shortfall.is_some());
+        if let (Some(shortfall), false) = (&proof.shortfall, warned) {
+            self.events.warn(shortfall.to_string());
+        }
+        report.proof = Some(proof);
     }
 
     /// The kernels of the cells, each once, in the cells' order.
@@ -187,19 +259,14 @@ impl Run<'_> {
     }
 
     /// Runs the trials, some at once, and keeps the report up to date.
-    async fn trials(
-        &self,
-        report: &mut Report,
-        built: &BTreeMap<Name, Built>,
-        shared: &Shared,
-        mut queue: VecDeque<TrialId>,
-    ) -> Result<()> {
+    async fn trials(&self, report: &mut Report, built: &BTreeMap<Name, Built>, shared: &Shared, mut line: Line) -> Result<()> {
         let mut running = JoinSet::new();
         let mut ids = HashMap::new();
         let mut failed = None;
+        self.proof_went_on(report, &line);
         loop {
             while running.len() < shared.jobs && !*self.stop.borrow() && failed.is_none() {
-                let Some(id) = queue.pop_front() else { break };
+                let Some(id) = line.start() else { break };
                 let Some(built) = built.get(&id.kernel) else { continue };
                 let trial = self.trial(id.clone(), built, shared);
                 let (events, stop) = (self.events.clone(), self.stop.clone());
@@ -227,6 +294,7 @@ impl Run<'_> {
             let id = evidence.trial.clone();
             let judging = tokio::task::spawn_blocking(move || (oracle::observe(&evidence), evidence));
             let (observation, evidence) = judging.await.context("judging a trial")?;
+            let load = load_of(&evidence, &observation);
             let saved =
                 save_trial(&self.out, &evidence).with_context(|| format!("saving the evidence of {id} below {}", self.out.display()));
             if let Err(error) = saved {
@@ -236,6 +304,7 @@ impl Run<'_> {
             }
             self.finished(&id, &observation, took);
             let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && id.attempt < ATTEMPTS;
+            line.ended(&id, &observation, load, again && !*self.stop.borrow());
             let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.holds(&id)) else { continue };
             let mut results = std::mem::take(&mut kernel.results);
             results.push(TrialReport {
@@ -247,9 +316,7 @@ impl Run<'_> {
             });
             let build = kernel.build.take().ok_or_else(|| kernel.build_error.take().unwrap_or_default());
             *kernel = KernelReport::new(kernel.cell(), results, build);
-            if again {
-                queue.push_front(id.retried());
-            }
+            self.proof_went_on(report, &line);
             self.save(report)?;
         }
     }
@@ -315,6 +382,8 @@ impl Run<'_> {
             mitigations: shared.mitigations.iter().map(|(name, beside)| (name.clone(), beside.words.clone())).collect(),
             image: Some(shared.disks.description.clone()),
             kernels: self.cells.iter().map(kernel).collect(),
+            proof: None,
+            calibration: None,
         }
     }
 

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 use hangproof::evidence::Evidence;
 use hangproof::oracle::{Observation, Witness, observe};
-use hangproof::plan::TrialId;
+use hangproof::plan::{Cell, TrialId};
 use hangproof::report::{
     Case, KernelReport, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, junit, load_trial,
     markdown, save_inputs, save_trial, trial_folder,
 };
+use hangproof::stats::anytime::sequence;
 use hangproof::stats::interval;
 use sha2::{Digest as _, Sha256};
 
@@ -92,7 +93,8 @@ fn case() -> (tempfile::TempDir, Case) {
 fn proof() -> ProofSummary {
     let arm = |name: &str, role: &str, hits, trials, bound, test| {
         let (name, role) = (name.to_owned(), role.to_owned());
-        ProofArm { name, role, rate: interval(hits, trials, 0.95), bound, test }
+        let (rate, anytime) = (interval(hits, trials, 0.95), sequence(hits, trials, 0.95));
+        ProofArm { name, role, rate, anytime, bound, test }
     };
     ProofSummary {
         answer: "fixed".to_owned(),
@@ -347,7 +349,7 @@ async fn a_run_keeps_what_went_into_its_kernels() {
 
     let (run, mut case) = case();
     assert_eq!(save_inputs(run.path(), root.path(), &built).unwrap(), Vec::<String>::new());
-    let tested = KernelReport::new(built.manifest.kernel.clone(), None, Vec::new(), Ok(built.manifest.clone()));
+    let tested = KernelReport::new(Cell { kernel: built.manifest.kernel.clone(), mitigation: None, expected: None }, Vec::new(), Ok(built.manifest.clone()));
     case.report.kernels.push(tested);
     case.report.save(run.path()).unwrap();
     let inputs = Case::load(run.path()).unwrap().inputs(&built.manifest.kernel);

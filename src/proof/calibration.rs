@@ -20,6 +20,9 @@ pub const SHARE: f64 = 0.99;
 /// (6 s and 10 s, Linux 6.1.192 under TCG); too short a limit costs a look at the tasks, not a wrong answer.
 pub const STALL_FACTOR: f64 = 2.0;
 
+/// Seconds between two heartbeats: a hang before the first progress has this time.
+const RESOLUTION: f64 = 0.5;
+
 /// Simulated proofs from which the expected effort comes.
 const PROOFS: u64 = 200;
 
@@ -77,8 +80,7 @@ impl Calibration {
         if hangs < LEAST_HANGS {
             return None;
         }
-        let fit = fit(&seen.hangs, &seen.passes, design.confidence)?;
-        let duration = seen.hangs.iter().copied().fold(fit.within(SHARE), f64::max).ceil();
+        let (fit, duration) = proposed(&seen.hangs, &seen.passes, design.confidence)?;
         let stall = seen.recovered.iter().copied().reduce(f64::max).map(|longest| (STALL_FACTOR * longest).ceil());
         Some(Self {
             rate: interval(hangs, hangs + seen.passes.len() as u64, design.confidence),
@@ -96,6 +98,23 @@ impl Calibration {
     pub fn shortfall(&self, given: f64) -> Option<Shortfall> {
         (given < self.duration).then(|| Shortfall { given, proposed: self.duration, share: self.fit.share_by(given) })
     }
+}
+
+/// The fitted time to hang, and the duration in seconds that follows from it.
+fn proposed(hangs: &[f64], passes: &[f64], confidence: f64) -> Option<(Fit, f64)> {
+    let hangs: Vec<f64> = hangs.iter().map(|time| time.max(RESOLUTION)).collect();
+    let fit = fit(&hangs, passes, confidence)?;
+    Some((fit, hangs.iter().copied().fold(fit.within(SHARE), f64::max).ceil()))
+}
+
+/// What a given duration misses by times to hang and the durations of passes; none if it is long enough, or the hangs are less than [`LEAST_HANGS`].
+#[must_use]
+pub fn shortfall(hangs: &[f64], passes: &[f64], confidence: f64, given: f64) -> Option<Shortfall> {
+    if (hangs.len() as u64) < LEAST_HANGS {
+        return None;
+    }
+    let (fit, duration) = proposed(hangs, passes, confidence)?;
+    (given < duration).then(|| Shortfall { given, proposed: duration, share: fit.share_by(given) })
 }
 
 /// A trial's duration is shorter than the baseline's time to hang suggests.

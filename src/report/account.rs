@@ -189,10 +189,14 @@ pub(super) fn percent(share: f64) -> String {
 fn proof_blocks(proof: &ProofSummary) -> Vec<Block> {
     let mut blocks = vec![
         Block::Heading(format!("Proof: {}", proof.answer)),
-        Block::Paragraph(format!("{}. Method: {}, confidence {} %.", proof.reason, proof.method, percent(proof.confidence))),
+        Block::Paragraph(format!("{}. Method: {}; confidence {} %.", proof.reason, proof.method, percent(proof.confidence))),
     ];
     for arm in &proof.arms {
         let mut fields = vec![("role", arm.role.clone()), ("hang rate", odds(&arm.rate))];
+        fields.push((
+            "looked at",
+            format!("after each trial; interval that allows for it {:.3} to {:.3}", arm.anytime.low, arm.anytime.high),
+        ));
         fields.extend(arm.bound.map(|bound| ("bound", format!("at most {bound:.3} at {} % confidence", percent(proof.confidence)))));
         fields.extend(arm.test.map(|(value, wanted)| ("test", format!("{value:.3}, {wanted:.3} are needed"))));
         blocks.push(Block::Fields(Some(arm.name.clone()), fields));

@@ -55,7 +55,8 @@ impl Case {
                 inputs.insert(kernel.name.clone(), load_inputs(run, &kernel.name, build));
             }
         }
-        Ok(Self { report, trials, inputs, damaged, proof: None })
+        let proof = report.proof.as_ref().map(ProofSummary::of);
+        Ok(Self { report, trials, inputs, damaged, proof })
     }
 
     /// What a trial saw.

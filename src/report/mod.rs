@@ -8,6 +8,7 @@
 mod account;
 mod bugzilla;
 mod bundle;
+mod calibration;
 mod case;
 mod html;
 mod junit;
@@ -33,13 +34,14 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bugzilla::bugzilla;
 pub use self::bundle::bundle;
+pub use self::calibration::{CalibrationReport, calibration};
 pub use self::case::Case;
 pub use self::html::{PAGE, html};
 pub use self::junit::junit;
 pub use self::kernels::save_inputs;
 pub use self::list::list;
 pub use self::markdown::markdown;
-pub use self::proof::{ProofArm, ProofSummary};
+pub use self::proof::{Candidate, ProofArm, ProofReport, ProofSummary, Reading, Setup, load as load_of};
 pub use self::redact::{Private, Redactor, tells};
 pub use self::scoreboard::scoreboard;
 pub use self::trials::{load_trial, save_trial, trial_folder};
@@ -102,6 +104,12 @@ pub struct Report {
     pub image: Option<Description>,
     /// The kernels, in the pipeline's order, each with each mitigation.
     pub kernels: Vec<KernelReport>,
+    /// The proof, if the run was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofReport>,
+    /// What the trials propose for the pipeline, if the run was a calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationReport>,
 }
 
 /// The host, as far as it bears on the result.
@@ -217,6 +225,18 @@ impl KernelReport {
         self.results.iter().filter(|_| self.expected == Some(Expected::Hang)).find(other)
     }
 
+    /// Whether a trial that counts is invalid by our own fault.
+    fn has_our_trouble(&self) -> bool {
+        self.results.iter().any(|result| match &result.observation {
+            Observation::Invalid { fault: Fault::Host | Fault::Qemu | Fault::Guest, .. } => !result.repeated,
+            Observation::Invalid { fault: Fault::Reproducer | Fault::Mitigation | Fault::Trigger | Fault::User, .. }
+            | Observation::Pass(_)
+            | Observation::Hang(_)
+            | Observation::Crash { .. }
+            | Observation::BootFailure { .. } => false,
+        })
+    }
+
     /// Whether the verdict is what was expected, and each hang the one that was.
     #[must_use]
     pub fn is_as_expected(&self) -> bool {
@@ -228,16 +248,11 @@ impl Report {
     /// The exit code that the report stands for.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        let ours = |fault: &Fault| matches!(fault, Fault::Host | Fault::Qemu | Fault::Guest);
+        if let Some(proof) = &self.proof {
+            return proof.exit(|name| self.kernels.iter().any(|kernel| kernel.name == *name && kernel.has_our_trouble()));
+        }
         let kernel = |kernel: &KernelReport| match kernel.verdict {
-            Verdict::Inconclusive
-                if kernel.results.iter().any(|result| match &result.observation {
-                    Observation::Invalid { fault, .. } => ours(fault) && !result.repeated,
-                    _ => false,
-                }) =>
-            {
-                Exit::Trouble
-            }
+            Verdict::Inconclusive if kernel.has_our_trouble() => Exit::Trouble,
             Verdict::Inconclusive => Exit::Inconclusive,
             Verdict::Pass | Verdict::Hang | Verdict::Crash | Verdict::BootFailure if kernel.is_as_expected() => Exit::Expected,
             Verdict::Pass | Verdict::Hang | Verdict::Crash | Verdict::BootFailure => Exit::Contrary,

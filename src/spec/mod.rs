@@ -34,7 +34,7 @@ pub use compatibility::{Change, Compatibility, Condition, Requirement, Version, 
 pub use hang::{HangSignature, StuckTask};
 pub use load::{NoRoot, load};
 pub use mitigation::Mitigation;
-pub use overrides::OverrideError;
+pub use overrides::{OverrideError, duration};
 pub use problem::{Problem, Problems};
 pub use srpm::{PublishedDigest, Srpm, SrpmTarball, VAULT};
 pub use words::{DIR, DURATION};
@@ -343,6 +343,8 @@ pub struct Pipeline {
     pub trigger: Trigger,
     /// The hang that is looked for; another one is not as expected.
     pub hang: Option<HangSignature>,
+    /// How long the trials of a proof last, if not as long as others.
+    pub proof_duration: Option<Duration>,
     /// Trials per kernel.
     pub repeats: u32,
 }

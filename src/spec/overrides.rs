@@ -5,9 +5,10 @@
 //! Read [`Definitions::with_source`] first.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::problem::nearest;
-use super::words::parameter_value;
+use super::words::{self, parameter_value};
 use super::{ConfigurationBase, Definitions, Kernel, Location, Name, Prebuilt, Source, Srpm, Toolchain, srpm, toolchain};
 
 /// Why an override makes no sense.
@@ -104,6 +105,14 @@ const ARCHIVES: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar
 
 /// How the names of kernel packages end.
 const PACKAGE: &str = ".deb";
+
+/// The duration of a word: `500ms`, `40s`, `2min` or `8h`.
+///
+/// # Errors
+/// When it is none, with what to write instead.
+pub fn duration(word: &str) -> Result<Duration, String> {
+    words::duration(word).map_err(|wrong| format!("{}; {}", wrong.message, wrong.remedy))
+}
 
 impl Source {
     /// The source at a path of this machine: a folder, a tar archive, a source package or a kernel package, relative to the current folder or absolute.

@@ -263,6 +263,7 @@ pub(super) struct Pipeline {
     pub limits: Option<Limits>,
     pub trigger: Option<Trigger>,
     pub hang: Option<Hang>,
+    pub proof: Option<Proof>,
     pub repeats: Option<u32>,
 }
 
@@ -300,6 +301,13 @@ pub(super) struct Limits {
     pub boot: Option<Word>,
     pub stall: Option<Word>,
     pub silence: Option<Word>,
+}
+
+/// `proof:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `duration`")]
+pub(super) struct Proof {
+    pub duration: Option<Word>,
 }
 
 /// `trigger:`.
