@@ -75,6 +75,7 @@ struct Started {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are as many as trials, and a box would be every reader's trouble")]
 enum End {
     /// It still runs.
     Open,

@@ -282,13 +282,13 @@ fn conditions_of(sheet: &mut Sheet, when: raw::When, marks: &Node) -> Vec<Condit
         let bounds = sheet.value(requirements(&text), marks.at(what.name()).place);
         conditions.extend(bounds.map(|bounds| Condition::Version(what, bounds)));
     }
-    let files: [(&str, Option<String>, fn(PathBuf) -> Condition); 2] =
-        [("has", has, Condition::Has), ("missing", missing, Condition::Missing)];
+    type OfFile = fn(PathBuf) -> Condition;
+    let files = [("has", has, Condition::Has as OfFile), ("missing", missing, Condition::Missing)];
     for (key, text, condition) in files.into_iter().filter_map(|(key, text, condition)| Some((key, text?, condition))) {
         conditions.extend(sheet.value(inside(&text, "the source tree"), marks.at(key).place).map(condition));
     }
-    let texts: [(&str, Option<raw::Text>, fn(PathBuf, String) -> Condition); 2] =
-        [("contains", contains, Condition::Contains), ("lacks", lacks, Condition::Lacks)];
+    type OfText = fn(PathBuf, String) -> Condition;
+    let texts = [("contains", contains, Condition::Contains as OfText), ("lacks", lacks, Condition::Lacks)];
     for (key, raw::Text { file, text }, condition) in texts.into_iter().filter_map(|(key, text, condition)| Some((key, text?, condition))) {
         let marks = marks.at(key);
         let file = sheet.required(file, marks, "file");

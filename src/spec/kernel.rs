@@ -31,6 +31,7 @@ pub(super) struct Draft {
 
 /// What a kernel is built from.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each file, and a box would be every reader's trouble")]
 pub(super) enum Origin {
     /// Its own source.
     Own { source: Source, toolchain: Toolchain, base: ConfigurationBase, modules: Modules },
