@@ -1,6 +1,6 @@
 //! The folders that outlive a run, and the temporary ones that must not.
 //!
-//! The store is `$XDG_CACHE_HOME/hangproof` (or `HANGPROOF_CACHE`). What is in `sources/`, `builds/`, `trees/`, `images/` is named by its content's
+//! The store is `$XDG_CACHE_HOME/hangproof` (or `HANGPROOF_CACHE`). What is in `sources/`, `builds/`, `buildroots/`, `trees/`, `images/` is named by its content's
 //! key, written under `work/` and renamed when complete, so a folder that is there is whole. Scratch folders hold a lock file that its owner keeps
 //! locked: one whose lock is free was left by a program that was killed, and [`Store::sweep`] removes it together with the processes that still
 //! use it. `logs/` holds what outside programs printed, `notes/` small facts that only save work (they may vanish at any time). This file knows

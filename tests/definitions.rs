@@ -347,6 +347,9 @@ fn a_package_replaces_a_package_only() {
     assert_eq!(said("base", &source), "`base` is built from source: name a source tree or a tar archive");
     let tree = Source::Directory { path: PathBuf::from("/") };
     assert_eq!(said("stock", &tree), "`stock` is prebuilt: name a kernel package (.deb)");
+    let host = Toolchain::Host { compiler: "gcc".to_owned() };
+    let error = definitions.clone().with_toolchain(&name("stock"), &host).unwrap_err();
+    assert_eq!(error.to_string(), "`stock` is prebuilt and has no toolchain to replace: leave the option out");
 }
 
 #[test]

@@ -77,10 +77,13 @@ impl Tables {
         let mut order = Order { tables: self, seen: BTreeSet::new(), modules: Vec::new(), missing: Vec::new() };
         REQUIRED.iter().for_each(|name| order.add(name));
         let welcome = WELCOME.into_iter().filter(|name| self.modules.contains_key(*name));
-        welcome.for_each(|name| order.add(name));
+        welcome.for_each(|name| order.add(name, 0));
         if order.missing.is_empty() { Ok(order.modules) } else { Err(order.missing) }
     }
 }
+
+/// Most modules that need each other in a row; Debian 12's deepest have ten. The table is the package's, and it may be anybody's.
+const DEEPEST: usize = 100;
 
 struct Order<'a> {
     tables: &'a Tables,
@@ -90,7 +93,11 @@ struct Order<'a> {
 }
 
 impl Order<'_> {
-    fn add(&mut self, name: &str) {
+    fn add(&mut self, name: &str, depth: usize) {
+        if depth > DEEPEST {
+            self.missing.push(format!("an end to what {name} is needed for"));
+            return;
+        }
         if self.tables.built_in.contains(name) || !self.seen.insert(name.to_owned()) {
             return;
         }
@@ -99,7 +106,7 @@ impl Order<'_> {
             return;
         };
         let before = self.tables.before.get(name).into_iter().flatten().filter_map(|wish| self.wished(wish));
-        before.collect::<Vec<_>>().iter().chain(uses).for_each(|name| self.add(name));
+        before.collect::<Vec<_>>().iter().chain(uses).for_each(|name| self.add(name, depth + 1));
         self.modules.push(Module { name: name.to_owned(), file: file.clone() });
     }
 

@@ -94,6 +94,7 @@ impl Room {
     pub fn has(&self, program: &str) -> bool {
         match self {
             Self::Host => find(program).is_some(),
+            Self::Folder { .. } if HIDDEN.iter().any(|hidden| Path::new(program).starts_with(Path::new("/").join(hidden))) => false,
             // Links in it mean its own root, so they aren't followed.
             Self::Folder { root, .. } if program.starts_with('/') => root.join(program.trim_start_matches('/')).symlink_metadata().is_ok(),
             Self::Folder { root, .. } => {

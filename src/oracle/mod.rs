@@ -577,6 +577,9 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
         let idle = idle.as_secs();
         return invalid(Fault::Reproducer, format!("the reproducer did nothing for its last {idle} s, while the filesystem went on"));
     }
+    if let Some((_, ReproducerEnd::Lost(why))) = evidence.mitigation.as_ref().and_then(|beside| beside.end.as_ref()) {
+        return invalid(Fault::Mitigation, format!("its connection was lost, so nobody knows whether it ran to the end: {why}"));
+    }
     let (kills, commits, trigger) = (oom_kills(evidence, digest), commits(evidence), rules.trigger);
     if kills < trigger.oom_kills {
         return invalid(Fault::Trigger, format!("{kills} memory-cgroup OOM kills, {} are needed for a pass", trigger.oom_kills));

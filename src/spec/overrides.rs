@@ -68,6 +68,14 @@ pub enum OverrideError {
         /// Whether its definition says that it is prebuilt.
         prebuilt: bool,
     },
+    /// A prebuilt kernel has neither a toolchain nor a configuration of ours.
+    #[error("`{kernel}` is prebuilt and has no {what} to replace: leave the option out")]
+    Unbuilt {
+        /// The kernel.
+        kernel: Name,
+        /// What it doesn't have.
+        what: &'static str,
+    },
     /// A vault is neither a URL nor a folder.
     #[error("{vault:?} is no vault: name a URL that begins with https://, or a folder that holds source packages")]
     NoVault {
@@ -177,6 +185,7 @@ impl Definitions {
     /// # Errors
     /// When there is no such kernel, or it is a variant.
     pub fn with_toolchain(self, kernel: &Name, toolchain: &Toolchain) -> Result<Self, OverrideError> {
+        self.is_built(kernel, "toolchain")?;
         self.with_root(kernel, "toolchain", |kernel| kernel.toolchain.clone_from(toolchain))
     }
 
@@ -190,7 +199,14 @@ impl Definitions {
         if !found.is_file() {
             return Err(no_configuration("not a file".to_owned()));
         }
+        self.is_built(kernel, "configuration")?;
         self.with_root(kernel, "configuration", |kernel| kernel.configuration.base = ConfigurationBase::File(found.clone()))
+    }
+
+    /// Only a source can take the place of a prebuilt kernel's.
+    fn is_built(&self, kernel: &Name, what: &'static str) -> Result<(), OverrideError> {
+        let is_prebuilt = self.kernels.get(kernel).is_some_and(|kernel| matches!(kernel.source, Source::Prebuilt(_)));
+        if is_prebuilt { Err(OverrideError::Unbuilt { kernel: kernel.clone(), what }) } else { Ok(()) }
     }
 
     fn with_root(mut self, kernel: &Name, what: &'static str, change: impl Fn(&mut Kernel)) -> Result<Self, OverrideError> {

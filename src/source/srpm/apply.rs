@@ -40,7 +40,7 @@ pub async fn patches(tree: &Path, payload: &Path, recipe: &Recipe, package: &str
 fn check(file: &Path, bytes: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(bytes);
     patch::read(file, &text).map_err(|error| error.to_string())?;
-    let links = text.lines().find(|line| (line.starts_with("new") || line.starts_with("old")) && line.ends_with(" 120000"));
+    let links = text.lines().find(|line| ["new", "old", "index "].iter().any(|word| line.starts_with(word)) && line.ends_with(" 120000"));
     links.map_or(Ok(()), |_| Err("it makes a symbolic link".to_owned()))
 }
 

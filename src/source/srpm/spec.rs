@@ -86,6 +86,9 @@ const OTHER_SECTIONS: [&str; 19] = [
     "%generate_buildrequires",
 ];
 
+/// Most lines of one definition: the longest one in EL7's `kernel.spec` has some ten. One that goes on is read as if it ended here.
+const JOINED: usize = 1000;
+
 /// Reads a spec file. `nvr` is the package's name, version and release by its header; the machine is x86_64.
 ///
 /// # Errors
@@ -110,8 +113,13 @@ pub fn read(text: &str, nvr: &[String; 3]) -> Result<Recipe, Refused> {
         let mut whole = line.to_owned();
         // rpm joins the lines of a definition; a shell's continued lines are of no interest.
         if is_definition(line) {
-            while whole.ends_with('\\') || open_braces(&whole) {
+            let mut open = open_braces(line);
+            for _ in 0..JOINED {
+                if !whole.ends_with('\\') && open <= 0 {
+                    break;
+                }
                 let Some((_, next)) = lines.next() else { break };
+                open += open_braces(next);
                 whole.push('\n');
                 whole.push_str(next);
             }
@@ -128,8 +136,10 @@ fn is_definition(line: &str) -> bool {
     ["%define", "%global"].iter().any(|word| line.trim_start().strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', '\t'])))
 }
 
-fn open_braces(text: &str) -> bool {
-    text.matches("%{").count() > text.matches('}').count()
+/// How many braces of macros a line leaves open.
+fn open_braces(line: &str) -> i64 {
+    let count = |pattern| line.matches(pattern).count() as i64;
+    count("%{") - count("}")
 }
 
 /// A branch of a condition.
