@@ -33,7 +33,7 @@ impl Lab {
     fn new() -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new().prefix("lab").tempdir().unwrap();
-        for part in ["kernels", "patches", "images", "pipelines"] {
+        for part in ["kernels", "compatibility", "patches", "images", "pipelines"] {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
             assert!(Command::new("cp").arg("-r").arg(from).arg(folder.path()).status().unwrap().success());
         }

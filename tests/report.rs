@@ -349,7 +349,11 @@ async fn a_run_keeps_what_went_into_its_kernels() {
 
     let (run, mut case) = case();
     assert_eq!(save_inputs(run.path(), root.path(), &built).unwrap(), Vec::<String>::new());
-    let tested = KernelReport::new(Cell { kernel: built.manifest.kernel.clone(), mitigation: None, expected: None }, Vec::new(), Ok(built.manifest.clone()));
+    let tested = KernelReport::new(
+        Cell { kernel: built.manifest.kernel.clone(), mitigation: None, expected: None },
+        Vec::new(),
+        Ok(built.manifest.clone()),
+    );
     case.report.kernels.push(tested);
     case.report.save(run.path()).unwrap();
     let inputs = Case::load(run.path()).unwrap().inputs(&built.manifest.kernel);

@@ -583,7 +583,7 @@ static bool supervise(void)
 	double next_line = start + 1, last_change = start, longest = 0, t;
 	uint64_t last_ops = 0;
 	unsigned i, alive;
-	bool stop = false;
+	bool stop = false, over;
 
 	for (;;) {
 		struct timespec pause = timespec_of(tick);
@@ -604,7 +604,12 @@ static bool supervise(void)
 			while (next_line <= t)
 				next_line += 1;
 		}
-		if (stop || t >= end || failure[0])
+		/*
+		 * Not while nothing moves: killing the processes frees the memory that
+		 * the others wait for, and would end the very hang.
+		 */
+		over = t >= end && (t - last_change < 2 || t >= end + opt.reap_seconds);
+		if (stop || over || failure[0])
 			break;
 		for (i = 0; i < processes; i++)
 			if (!process[i].pid && t - process[i].started > 0.2)

@@ -567,6 +567,12 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
         let (ran, wanted) = (ran.as_secs_f64(), duration.as_secs());
         return invalid(Fault::Reproducer, format!("the reproducer ended after {ran:.1} s of {wanted} s"));
     }
+    let still = done.since(self::progress(evidence, done).last);
+    if still >= rules.limits.stall {
+        let still = still.as_secs_f64();
+        let what = format!("the filesystem stood still for the reproducer's last {still:.1} s and went on when that ended");
+        return invalid(Fault::Reproducer, format!("{what}: let it keep its load up while nothing moves"));
+    }
     if let Some(idle) = idle(evidence, progress, started, done).filter(|idle| *idle >= rules.limits.stall) {
         let idle = idle.as_secs();
         return invalid(Fault::Reproducer, format!("the reproducer did nothing for its last {idle} s, while the filesystem went on"));

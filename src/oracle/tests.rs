@@ -222,6 +222,16 @@ fn looks_before_the_last_progress_do_not_count() {
 }
 
 #[test]
+fn a_standstill_that_the_reproducers_end_ended_is_no_pass() {
+    // 3.10.0-1160.el7: the reproducer killed its processes after its time, whose memory was what the others waited for.
+    let mut evidence = done(silent(healthy(20), 50), 50, ReproducerEnd::Status(0));
+    for second in 51..=53 {
+        beat(&mut evidence, second, second, 40);
+    }
+    is_invalid(seen(evidence, 53), Fault::Reproducer, "stood still for the reproducer's last");
+}
+
+#[test]
 fn whoever_sleeps_in_reclaim_holds_nothing_up() {
     let mut look = closed_look(&[70]);
     look.running[0].stack = format!("[<0>] reclaim_throttle+0x1/0x2\n{}", look.running[0].stack);
@@ -230,8 +240,12 @@ fn whoever_sleeps_in_reclaim_holds_nothing_up() {
     now_and_then.running[0].awake = 6;
     assert_eq!(ClosedWait::find(&now_and_then), None);
     let mut dozes = closed_look(&[70]);
-    dozes.running[0].slept = 1;
+    dozes.running[0].slept = u64::from(dozes.running[0].samples) / 4;
     assert_eq!(ClosedWait::find(&dozes), None);
+    // 3.10's reclaim takes a mutex now and then.
+    let mut contends = closed_look(&[70]);
+    contends.running[0].slept = u64::from(contends.running[0].samples) / 7;
+    assert!(ClosedWait::find(&contends).is_some());
     let mut nobody_dies = closed_look(&[70]);
     nobody_dies.dying.clear();
     assert_eq!(ClosedWait::find(&nobody_dies), None);
