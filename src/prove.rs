@@ -242,7 +242,7 @@ mod tests {
             let fixed = played(setup(&["fix"]), jobs, |trial| if is("fix", trial) { pass() } else { hang("ring", None) });
             assert_eq!((answer(&fixed), fixed.exit(|_| true)), (Answer::Fixed, Exit::Expected));
             let passes = fixed.trials.iter().filter(|trial| trial.meaning.arm != Arm::Baseline).count();
-            assert!((59..59 + jobs).contains(&passes), "{passes}");
+            assert!(passes >= 59 && (jobs > 1 || passes == 59), "{passes}");
             let twin = played(setup(&["fix"]), jobs, |_| hang("ring", None));
             assert_eq!((answer(&twin), twin.exit(|_| true)), (Answer::NotFixed, Exit::Contrary));
             let good = played(setup(&["fix"]), jobs, |_| pass());
