@@ -312,8 +312,8 @@ async fn a_missing_vendor_configuration_is_told_with_its_remedy() {
     let mut base = kernel("base", &tiny_source(), &[]);
     base.configuration.base = ConfigurationBase::Vendor("configs/x86_64.config".into());
     let error = bench.build(&definitions(&[base.clone(), variant("variant", &base, &[])]), "base").await.0.unwrap_err();
-    let expected = "the source has no configuration configs/x86_64.config: bring the vendor's with --configuration base=FILE \
-        (the srpm has it as kernel-VERSION-ARCH.config)";
+    let expected = "the source has no configuration configs/x86_64.config: it comes with the distribution's source package; bring it with \
+        --configuration base=FILE";
     assert_eq!(error.to_string(), expected);
     bench.ends_clean().await;
 }

@@ -75,7 +75,7 @@ impl Tables {
     /// With the names of required drivers, and of modules that others use, which are neither there nor built in.
     pub fn order(&self) -> Result<Vec<Module>, Vec<String>> {
         let mut order = Order { tables: self, seen: BTreeSet::new(), modules: Vec::new(), missing: Vec::new() };
-        REQUIRED.iter().for_each(|name| order.add(name));
+        REQUIRED.iter().for_each(|name| order.add(name, 0));
         let welcome = WELCOME.into_iter().filter(|name| self.modules.contains_key(*name));
         welcome.for_each(|name| order.add(name, 0));
         if order.missing.is_empty() { Ok(order.modules) } else { Err(order.missing) }
