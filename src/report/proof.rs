@@ -255,7 +255,8 @@ impl ProofReport {
         ]);
         for (kernel, arm, candidate) in self.arms() {
             let rate = |rate: &Interval| format!("{:.3} to {:.3}", rate.low, rate.high);
-            let bound = candidate.map_or_else(|| "-".to_owned(), |candidate| format!("at most {:.3}", candidate.summary.residual_bound));
+            let clean = candidate.map(|candidate| candidate.summary.residual_bound).filter(|bound| *bound < 1.0);
+            let bound = clean.map_or_else(|| "-".to_owned(), |bound| format!("at most {bound:.3}"));
             let role = if candidate.is_some() { "candidate" } else { "baseline" };
             table.add_row(vec![
                 role.to_owned(),

@@ -226,6 +226,8 @@ pub const PIPELINES: &[Case] = &[
     ),
     ("a stuck task of too long a name", WRITERS, "task: jbd2/*", "task: a-name-of-sixteen"),
     ("a stuck task in a list of functions", WRITERS, "in: jbd2_log_wait_commit", "in: [jbd2_log_wait_commit]"),
+    ("a proof without a duration", WRITERS, "repeats: 3", "proof: {}\nrepeats: 3"),
+    ("a proof of no time", WRITERS, "repeats: 3", "proof: {duration: 0s}\nrepeats: 3"),
     ("no repeats", WRITERS, "repeats: 3", "repeats: 0"),
     ("repeats by the word", WRITERS, "repeats: 3", "repeats: three"),
     ("no mitigations", WRITERS, "image: disk", "mitigations: []\nimage: disk"),
