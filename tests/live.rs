@@ -547,7 +547,7 @@ fn a_distributions_own_kernel_boots_with_its_own_modules() {
     exits(&output, 1);
     let report = lab.report("out2");
     assert_eq!(verdicts(&report), ["debian-6.1-cloud: boot-failure"], "{}", said(&output));
-    let expected = "the agent's step Modules failed: load module /hangproof/modules/raid1.ko: Exec format error (os error 8)";
+    let expected = "the agent's step Modules failed: load module /hangproof/modules/raid1.ko: Key was rejected by service (os error 129)";
     assert_eq!(result(&report, 0, 0)["reason"], expected);
 }
 
