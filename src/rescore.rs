@@ -70,9 +70,6 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         && damaged.is_empty()
         && let Ok(now) = calibration(folder, &report, before.design)
     {
-        if now != *before {
-            changes.push("the calibration's proposal is another one".to_owned());
-        }
         report.calibration = Some(now);
     }
     Rescored { report, trials, changes, damaged }
@@ -89,8 +86,6 @@ fn proved(before: &ProofReport, report: &Report, loads: &HashMap<TrialId, f64>, 
         if one.summary.answer != other.summary.answer {
             let word = |summary: &Summary| summary.answer.map_or_else(|| "not given".to_owned(), |answer| answer.to_string());
             changes.push(format!("{}: the answer was {}, is {}", one.kernel, word(&one.summary), word(&other.summary)));
-        } else if one != other {
-            changes.push(format!("{}: the answer stays, its numbers are others", one.kernel));
         }
     }
     now
