@@ -188,7 +188,7 @@ fn the_four_kernels_score_as_the_bug_says() {
     exits(&damaged, 2);
     let words = said(&damaged);
     assert!(words.contains("1 of 4 trials can't be judged again") && words.contains("debian-6.1.1/evidence.json"), "{words}");
-    assert!(words.contains("the journal thread") && words.contains("debian-6.1: the verdict was pass, is inconclusive"), "{words}");
+    assert!(words.contains("waits in a commit") && words.contains("debian-6.1: the verdict was pass, is inconclusive"), "{words}");
 }
 
 #[test]
@@ -403,7 +403,8 @@ fn a_hang_leaves_its_memory_and_a_panic() {
     assert!(aftermath["dump"]["bytes"].as_u64().unwrap() >= 2 << 30 && !folder.join("vmcore-incomplete").exists(), "{aftermath:#}");
     assert!(fs::read_to_string(folder.join("vmcore-dmesg.txt")).unwrap().contains("Linux version 6.1"));
     let after = fs::read_to_string(folder.join("aftermath.log")).unwrap();
-    assert!(after.contains("Show Blocked State") && after.contains("Kernel panic - not syncing: NMI"), "{after}");
+    // Not the panic's own words: pvpanic ends the VM before the kernel has flushed what it printed in the NMI.
+    assert!(after.contains("Show Blocked State"), "{after}");
     assert!(!fs::read_to_string(folder.join("console.log")).unwrap().contains("Kernel panic"));
     assert!(!lab.path("out/trials/debian-6.1-el7mm-nofail-lost.2/aftermath.json").exists(), "only the first is collected from");
     let again = lab.run(&["rescore", "out"]);
@@ -563,8 +564,8 @@ fn trouble_before_the_first_boot_says_what_to_do() {
     exits(&missing, 4);
     assert!(said(&missing).contains("apt-get install qemu-system-x86"), "{}", said(&missing));
     for (arguments, part) in [
-        (&["run", "ext4-omo"][..], "pipeline ext4-omo is not defined: use one of ext4-oom"),
-        (&["build", "debian-6.2"], "kernel debian-6.2 is not defined: use one of debian-6.1"),
+        (&["run", "ext4-omo"][..], "pipeline ext4-omo is not defined: use one of centos7-bounds, centos7-ext4-oom, ext4-oom"),
+        (&["build", "debian-6.2"], "kernel debian-6.2 is not defined: use one of centos7-1160"),
         (&["run", "ext4-oom", "--set", "colour=red"], "colour"),
         (&["run", "ext4-oom", "--source", "debian-6.1=/no/such/tree"], "/no/such/tree"),
         (&["run", "ext4-oom", "--repeats", "0"], "0"),
