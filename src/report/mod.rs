@@ -57,7 +57,7 @@ use crate::verdict::{Counts, Verdict, weigh};
 use crate::vm::args::Accelerator;
 
 /// Version of the report's form; raised when a reader of the former one would misread it.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// File name of the report in a run's folder.
 pub const FILE: &str = "report.json";
@@ -167,6 +167,13 @@ pub struct TrialReport {
     pub evidence: PathBuf,
     /// It was invalid and tried again; it doesn't count.
     pub repeated: bool,
+}
+
+/// What every report says of its form.
+#[derive(Debug, Deserialize)]
+struct Form {
+    schema: u32,
+    hangproof: String,
 }
 
 impl KernelReport {
@@ -279,11 +286,13 @@ impl Report {
     /// When it can't be read, or is of another form.
     pub fn load(folder: &Path) -> io::Result<Self> {
         let text = fs::read(folder.join(FILE))?;
-        let report: Self = serde_json::from_slice(&text)?;
-        if report.schema == SCHEMA {
-            return Ok(report);
+        // Another form may lack what this one has, so the form is asked first.
+        let form: Form = serde_json::from_slice(&text)?;
+        if form.schema == SCHEMA {
+            return Ok(serde_json::from_slice(&text)?);
         }
-        let message = format!("it has schema {}, this hangproof reads {SCHEMA}: use hangproof {}", report.schema, report.hangproof);
+        let message =
+            format!("it has schema {}, this hangproof reads {SCHEMA}: use the hangproof {} that wrote it", form.schema, form.hangproof);
         Err(io::Error::new(io::ErrorKind::InvalidData, message))
     }
 }
