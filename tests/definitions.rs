@@ -279,6 +279,7 @@ fn a_pipeline_may_use_the_reproducer_of_another() {
     let definitions = load(folder.path()).unwrap_or_else(|problems| panic!("{problems}"));
     let source = hangproof::spec::Program::C(definitions.root.join("pipelines/writers/writers.c"));
     assert_eq!(definitions.pipelines[&name("others")].reproducer.program, source);
+    assert_eq!(definitions.pipelines[&name("writers")].reproducer.program, source);
 }
 
 #[test]
@@ -350,18 +351,6 @@ fn a_package_replaces_a_package_only() {
     let host = Toolchain::Host { compiler: "gcc".to_owned() };
     let error = definitions.clone().with_toolchain(&name("stock"), &host).unwrap_err();
     assert_eq!(error.to_string(), "`stock` is prebuilt and has no toolchain to replace: leave the option out");
-}
-
-#[test]
-fn a_pipeline_may_run_another_ones_reproducer() {
-    let folder = copy(GOOD);
-    let text = fs::read_to_string(folder.path().join(WRITERS)).unwrap();
-    let text = text.replace("name: writers", "name: more").replace("c: writers.c", "c: ../writers/writers.c");
-    fs::create_dir(folder.path().join("pipelines/more")).unwrap();
-    fs::write(folder.path().join("pipelines/more/pipeline.yaml"), text).unwrap();
-    let definitions = load(folder.path()).unwrap();
-    let program = |pipeline: &str| definitions.pipelines[&name(pipeline)].reproducer.program.clone();
-    assert_eq!(program("more"), program("writers"));
 }
 
 #[test]
