@@ -4,6 +4,8 @@
 //!
 //! Read [`Cli`] first, then [`main`].
 
+mod bisect;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use tokio::sync::watch;
 
+use self::bisect::{BisectArguments, StepArguments};
 use crate::aftermath::When;
 use crate::build::BuildError;
 use crate::build::gc::{self, Policy};
@@ -21,7 +24,7 @@ use crate::plan::{Cell, cells};
 use crate::progress::Progress;
 use crate::proof::Design;
 use crate::prove::Wanted;
-use crate::report::{self, Report};
+use crate::report::{self, Report, SearchReport};
 use crate::reporting::{Format, Saved};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
@@ -88,6 +91,10 @@ enum Command {
     Prove(ProveArguments),
     /// Run a kernel that hangs, and propose how long a trial of the pipeline should last and how many a proof takes
     Calibrate(CalibrateArguments),
+    /// Find the commit, kernel, patch or configuration symbol that brought a hang, with a reproducer that doesn't always hang
+    Bisect(BisectArguments),
+    /// Test the checked-out commit for `git bisect run`: exits with 0 for good, 1 for bad, 125 if that can't be told, 128 for our own trouble
+    BisectStep(StepArguments),
     /// Judge a run's saved evidence again, without a VM
     Rescore {
         /// The run's folder
@@ -263,7 +270,15 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Expected };
+            // `git bisect run` would take 2 for bad.
+            let is_step = std::env::args().any(|word| word == "bisect-step");
+            return if !error.use_stderr() {
+                Exit::Expected
+            } else if is_step {
+                Exit::Abort
+            } else {
+                Exit::Usage
+            };
         }
     };
     start_log();
@@ -274,11 +289,12 @@ pub fn main() -> Exit {
             return Exit::Trouble;
         }
     };
+    let is_step = matches!(cli.command, Command::BisectStep(_));
     let exit = runtime.block_on(async { dispatch(cli).await.unwrap_or_else(|error| explain(&error)) });
     // What is left is the removal of trees. An interrupted program leaves it to the next sweep; a thread that waits for a dead guest's ssh session isn't the
     // runtime's.
     runtime.shutdown_timeout(if exit == Exit::Interrupted { Duration::from_millis(200) } else { Duration::from_secs(60) });
-    exit
+    if is_step { exit.of_a_step() } else { exit }
 }
 
 /// Internals go to standard error when `HANGPROOF_LOG` asks for them, for example `HANGPROOF_LOG=hangproof=debug`.
@@ -351,7 +367,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Report { run, format, out, bundle } => return reported(&run, format, out.as_deref(), bundle.as_deref()),
         Command::Gc { keep_days, max_size, dry_run } => return collect(keep_days, max_size, dry_run),
         Command::List | Command::Build { .. } | Command::Image { .. } | Command::Run(_) | Command::Shell { .. } => {}
-        Command::Prove(_) | Command::Calibrate(_) => {}
+        Command::Prove(_) | Command::Calibrate(_) | Command::Bisect(_) | Command::BisectStep(_) => {}
     }
     let definitions = definitions(&common)?;
     if matches!(command, Command::List) {
@@ -364,11 +380,13 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     let prepared = match &command {
         Command::Run(arguments) => Some(prepare(&definitions, arguments)?),
         Command::Prove(arguments) => Some(prepare_proof(&definitions, arguments)?),
+        Command::Bisect(arguments) => Some(bisect::prepare(&store, &definitions, arguments).await?),
+        Command::BisectStep(arguments) => Some(bisect::prepare_step(&definitions, arguments).await?),
         Command::Calibrate(arguments) => Some(prepare_calibration(&definitions, arguments)?),
         _ => None,
     };
     if let Some(prepared) = &prepared {
-        claim(&prepared.out, &mut progress)?;
+        claim(&prepared.out, &mut progress, prepared.plan.goes_on())?;
     }
     let shown = tokio::spawn(progress.show(stream));
     run::sweep(&store, &events);
@@ -379,7 +397,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         match command {
             Command::Build { kernel, jobs } => build_one(&store, &definitions, &kernel, jobs, &events).await,
             Command::Image { image } => make_image(&store, &definitions, &image, &events).await,
-            Command::Run(_) | Command::Prove(_) | Command::Calibrate(_) => match prepared {
+            Command::Run(_) | Command::Prove(_) | Command::Calibrate(_) | Command::Bisect(_) | Command::BisectStep(_) => match prepared {
                 Some(prepared) => run_pipeline(&store, prepared, &events, stop.clone()).await,
                 None => Ok((Exit::Trouble, String::new())),
             },
@@ -623,22 +641,36 @@ async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: 
     let ended = run.run().await?;
     let board = board(&ended.report);
     let exit = if ended.interrupted { Exit::Interrupted } else { ended.report.exit() };
-    Ok((exit, format!("{board}results: {}", out.display())))
+    let go_on = match &ended.report.search {
+        Some(SearchReport { answer: None, .. }) => {
+            format!("\nto go on: {} --out {} --resume", ended.report.command, quoted(out.display().to_string()))
+        }
+        Some(_) | None => String::new(),
+    };
+    Ok((exit, format!("{board}results: {}{go_on}", out.display())))
 }
 
 /// What a run found out, for standard output.
 fn board(report: &Report) -> String {
     let mut text = report::scoreboard(report, width(), colour());
     text.extend(report.proof.as_ref().map(|proof| format!("\n{}", proof.board(width()))));
+    text.extend(report.search.as_ref().map(|search| format!("\n{}", search.board(width()))));
+    text.extend(report.step.as_ref().map(|step| format!("\n{}", step.board())));
     text.extend(report.calibration.as_ref().map(|calibration| format!("\n{}", calibration.board(report))));
     text
 }
 
 /// Makes a run's folder and takes possession of it: the event log is created there, which only one run can do.
-fn claim(out: &std::path::Path, progress: &mut Progress) -> Result<()> {
+fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Result<()> {
     let unusable = |error: std::io::Error| {
         anyhow!(Usage(format!("{} can't take the results: {error}: choose another folder with --out", out.display())))
     };
+    if goes_on {
+        return progress.log_on(out).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => anyhow!(Usage(format!("{}: another hangproof goes on with it", out.display()))),
+            _ => unusable(error),
+        });
+    }
     std::fs::create_dir_all(out).map_err(unusable)?;
     if out.join(report::FILE).exists() {
         return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
@@ -651,16 +683,20 @@ fn claim(out: &std::path::Path, progress: &mut Progress) -> Result<()> {
     })
 }
 
+/// A word for a shell.
+fn quoted(word: String) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// The command that repeats the run, quoted for a shell: as it was given, but for the folder of the results, which is taken now.
 fn command_line() -> String {
-    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c));
-    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
     let mut line = vec!["hangproof".to_owned()];
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if word == "--out" || word == "-o" {
             words.next();
-        } else if !word.starts_with("--out=") {
+        } else if !word.starts_with("--out=") && word != "--resume" {
             line.push(quoted(word));
         }
     }

@@ -126,6 +126,21 @@ pub enum Event {
         /// Passes in a row that a candidate needs.
         passes_needed: u64,
     },
+    /// A search went on: trials that are recorded by now.
+    SearchProgress {
+        /// Where it is: `the bad end`, `the good end`, `between`.
+        phase: String,
+        /// Trials that count.
+        trials: u64,
+        /// Positions of the line.
+        positions: u64,
+        /// Bits that are missing to certainty.
+        bits: f64,
+        /// The likeliest ones, with their probability.
+        likeliest: Vec<(String, f64)>,
+        /// What is left, roughly.
+        left: Option<f64>,
+    },
     /// Something that the user should know and that stops nothing.
     Warning {
         /// What.
@@ -170,6 +185,7 @@ impl Event {
             | Self::Download { .. }
             | Self::Accelerator { .. }
             | Self::ProofProgress { .. }
+            | Self::SearchProgress { .. }
             | Self::Warning { .. }
             | Self::Wrote { .. } => None,
         }

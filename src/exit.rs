@@ -15,8 +15,23 @@ pub enum Exit {
     Inconclusive = 3,
     /// Our own trouble.
     Trouble = 4,
+    /// A step of `git bisect run`: this commit can't be tested.
+    Skip = 125,
+    /// A step of `git bisect run`: stop, for what is wrong isn't the commit.
+    Abort = 128,
     /// Interrupted by the user.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// As `git bisect run` understands it: 1 is bad there, and what is above 127 stops it.
+    #[must_use]
+    pub fn of_a_step(self) -> Self {
+        match self {
+            Self::Expected | Self::Contrary | Self::Skip | Self::Abort | Self::Interrupted => self,
+            Self::Usage | Self::Inconclusive | Self::Trouble => Self::Abort,
+        }
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {

@@ -1,6 +1,7 @@
 //! hangproof proves that a kernel patch removes a hang. `ARCHITECTURE.md` is the map; `main` is a thin shell around `cli`.
 
 pub mod aftermath;
+pub mod bisect;
 pub mod build;
 pub mod cli;
 pub mod doctor;

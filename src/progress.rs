@@ -66,8 +66,22 @@ impl Progress {
     /// # Errors
     /// When the file is there already or can't be made.
     pub fn log_to(&mut self, folder: &Path) -> std::io::Result<()> {
-        let run = BufWriter::new(File::create_new(folder.join(EVENTS))?);
-        self.log = Some(Log { folder: folder.to_owned(), run, trials: HashMap::new() });
+        let file = File::create_new(folder.join(EVENTS))?;
+        self.hold(folder, file)
+    }
+
+    /// Writes all events on in a run's folder, which nobody else's run may be doing.
+    ///
+    /// # Errors
+    /// When the log can't be opened, or another program holds it.
+    pub fn log_on(&mut self, folder: &Path) -> std::io::Result<()> {
+        let file = File::options().append(true).create(true).open(folder.join(EVENTS))?;
+        self.hold(folder, file)
+    }
+
+    fn hold(&mut self, folder: &Path, file: File) -> std::io::Result<()> {
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        self.log = Some(Log { folder: folder.to_owned(), run: BufWriter::new(file), trials: HashMap::new() });
         Ok(())
     }
 
@@ -145,6 +159,13 @@ impl Progress {
             }
             Event::ProofProgress { arms, reproduced, passes_needed } => {
                 self.state("proof", &proof_text(&arms, reproduced, passes_needed), true)
+            }
+            Event::SearchProgress { phase, trials, positions, bits, likeliest, left } => {
+                let likeliest: Vec<_> = likeliest.iter().map(|(what, share)| format!("{what} {:.1} %", share * 100.0)).collect();
+                let left = left.map_or_else(String::new, |left| format!(", about {:.0} min left", (left / 60.0).ceil()));
+                let text =
+                    format!("{phase}, {trials} trials, {positions} positions, {bits:.2} bits missing{left}: {}", likeliest.join(", "));
+                self.state("search", &text, true);
             }
             Event::Warning { message } => self.print(&format!("warning: {message}")),
             Event::Wrote { what, path } => self.print(&format!("{what}: {}", path.display())),

@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::oracle::{Fault, Observation, observe};
 use crate::plan::TrialId;
 use crate::proof::Summary;
-use crate::report::{KernelReport, ProofReport, Report, TrialReport, calibration, load_of, load_trial};
+use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, TrialReport, calibration, load_of, load_trial};
 
 /// A run, judged again.
 #[derive(Debug)]
@@ -66,6 +66,28 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     }
     let mut report = Report { kernels, ..saved.clone() };
     report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
+    if let Some(before) = &saved.search {
+        let now = Course::of(before.setup.clone(), &report.kernels, &before.trials).report();
+        if now.answer != before.answer {
+            changes.push(format!("the search said: {}; it says: {}", before.told(), now.told()));
+        }
+        report.search = Some(now);
+    }
+    if let Some(before) = &saved.step {
+        let mut now = StepReport::new(before.design, before.commit.clone());
+        before.unbuildable.iter().for_each(|why| now.cannot_be_built(why));
+        let results = report.kernels.iter().flat_map(|kernel| &kernel.results);
+        let observed: HashMap<&TrialId, &Observation> = results.map(|result| (&result.trial, &result.observation)).collect();
+        before
+            .trials
+            .iter()
+            .filter_map(|trial| Some((&trial.trial, observed.get(&trial.trial)?)))
+            .for_each(|(id, seen)| now.take(id, seen));
+        if now.answer != before.answer {
+            changes.push(format!("the step said: {}; it says: {}", before.board().trim_end(), now.board().trim_end()));
+        }
+        report.step = Some(now);
+    }
     if let Some(before) = &saved.calibration
         && damaged.is_empty()
         && let Ok(now) = calibration(folder, &report, before.design)

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::aftermath::{Collecting, When};
+use crate::bisect::{Axis, Next, Searching, Stepping};
 use crate::build::{self, Built, Manifest};
 use crate::event::{Event, Events};
 use crate::evidence::{At, Evidence, Trouble, VmEnd};
@@ -26,7 +27,10 @@ use crate::oracle::{self, Observation};
 use crate::plan::{Cell, TrialId, interleave};
 use crate::proof::Design;
 use crate::prove::{Proving, Wanted};
-use crate::report::{Host, KernelReport, Report, SCHEMA, TrialReport, calibration, load_of, save_inputs, save_trial, trial_folder};
+use crate::report::{
+    Host, KernelReport, Report, SCHEMA, SearchReport, SearchSetup, StepReport, TrialReport, calibration, forget_unfinished, load_of,
+    save_inputs, save_trial, trial_folder,
+};
 use crate::reporting::save_page;
 use crate::reproducer::{self, Ready};
 use crate::spec::{Definitions, Name, Pipeline};
@@ -62,7 +66,8 @@ pub struct Run<'a> {
 }
 
 /// Which trials a run has.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and a box would be every reader's trouble")]
 pub enum Plan {
     /// So many of each cell.
     Repeats(u32),
@@ -70,6 +75,26 @@ pub enum Plan {
     Calibration(u32, Design),
     /// Those that a proof asks for. The cells are the baseline and the candidates.
     Proof(Wanted),
+    /// Those that a search asks for, of kernels that are built when they are wanted. There are no cells. It goes on where the report was, if there is one.
+    Search(SearchSetup, Axis, Option<Box<Report>>),
+    /// Those that a step of somebody else's bisection asks for. There are no cells.
+    Step(StepReport, Name, Axis),
+}
+
+impl Plan {
+    /// Whether there is a report already, which is gone on with.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Self::Search(_, _, Some(_)))
+    }
+
+    /// How kernels are made that aren't built beforehand.
+    fn axis(&self) -> Option<&Axis> {
+        match self {
+            Self::Repeats(_) | Self::Calibration(..) | Self::Proof(_) => None,
+            Self::Search(_, axis, _) | Self::Step(_, _, axis) => Some(axis),
+        }
+    }
 }
 
 /// What says which trial is next.
@@ -77,23 +102,43 @@ pub enum Plan {
 enum Line {
     Queue(VecDeque<TrialId>),
     Proof(Box<Proving>),
+    Search(Box<Searching>),
+    Step(Box<Stepping>),
 }
 
 impl Line {
-    /// The next trial to start; none if there is nothing to do before another one ends.
-    fn start(&mut self) -> Option<TrialId> {
+    /// What to do next; nothing if there is nothing to do before a trial ends.
+    fn next(&mut self) -> Option<Next> {
         match self {
-            Self::Queue(queue) => queue.pop_front(),
-            Self::Proof(proving) => proving.start(),
+            Self::Queue(queue) => queue.pop_front().map(Next::Trial),
+            Self::Proof(proving) => proving.start().map(Next::Trial),
+            Self::Search(searching) => searching.next(),
+            Self::Step(stepping) => stepping.next(),
         }
     }
 
     /// A trial ended; `again` says that it is to be tried once more.
-    fn ended(&mut self, trial: &TrialId, observation: &Observation, load: f64, again: bool) {
+    fn ended(&mut self, trial: &TrialId, observation: &Observation, (load, took): (f64, Duration), again: bool) {
         match self {
             Self::Queue(queue) if again => queue.push_front(trial.retried()),
             Self::Queue(_) => {}
             Self::Proof(proving) => proving.ended(trial, observation, load, again),
+            Self::Search(searching) => searching.ended(trial, observation, took.as_secs_f64(), again),
+            Self::Step(stepping) => stepping.ended(trial, observation, again),
+        }
+    }
+
+    /// A kernel that it asked for was built, or can't be.
+    fn built(&mut self, kernel: &Name, manifest: Result<&Manifest, &str>, took: Duration) {
+        match (self, manifest) {
+            // They ask for nothing that isn't built.
+            (Self::Queue(_) | Self::Proof(_), _) => {}
+            (Self::Search(searching), Ok(manifest)) => {
+                searching.built(kernel, manifest.elf_signature.as_deref(), took.as_secs_f64());
+            }
+            (Self::Search(searching), Err(why)) => searching.unbuildable(kernel, why),
+            (Self::Step(stepping), Ok(_)) => stepping.built(),
+            (Self::Step(stepping), Err(why)) => stepping.unbuildable(why),
         }
     }
 }
@@ -120,6 +165,9 @@ impl Shared {
 /// How often a trial is tried that is invalid by our own fault.
 const ATTEMPTS: u32 = 2;
 
+/// File name of a finished search over commits, as git's own bisection would have written it.
+const BISECT_LOG: &str = "bisect.log";
+
 /// A run's end.
 #[derive(Debug)]
 pub struct Ended {
@@ -142,7 +190,15 @@ impl Run<'_> {
             shared = self.share(compiled.path()) => shared?,
             () = stopped(&mut stop) => bail!(Interrupted),
         };
-        let mut report = self.empty_report(started, &shared);
+        let mut report = match &self.plan {
+            Plan::Search(_, _, Some(before)) => {
+                forget_unfinished(&self.out, before).with_context(|| format!("removing what was cut short in {}", self.out.display()))?;
+                Report { complete: false, ..(**before).clone() }
+            }
+            Plan::Repeats(_) | Plan::Calibration(..) | Plan::Proof(_) | Plan::Search(..) | Plan::Step(..) => {
+                self.empty_report(started, &shared)
+            }
+        };
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
         for name in self.kernels() {
             let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
@@ -167,8 +223,8 @@ impl Run<'_> {
             }
             self.save(&mut report)?;
         }
-        let line = self.line(&built)?;
-        self.trials(&mut report, &built, &shared, line).await?;
+        let line = self.line(&built, &shared)?;
+        self.trials(&mut report, &mut built, &shared, line).await?;
         if let Plan::Calibration(_, design) = &self.plan {
             report.calibration = Some(calibration(&self.out, &report, *design).context("reading the trials for the calibration")?);
         }
@@ -177,13 +233,18 @@ impl Run<'_> {
         }
         report.complete = true;
         self.save(&mut report)?;
+        if let Some(log) = report.search.as_ref().and_then(SearchReport::git_bisect_log) {
+            let path = self.out.join(BISECT_LOG);
+            crate::report::write_whole(&path, log.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
+            self.events.send(Event::Wrote { what: "log for `git bisect replay`".to_owned(), path });
+        }
         self.events.send(Event::Wrote { what: "report".to_owned(), path: self.out.join(crate::report::FILE) });
         self.page();
         Ok(Ended { report, interrupted: false })
     }
 
     /// What says which trial is next, now that the kernels are built.
-    fn line(&self, built: &BTreeMap<Name, Built>) -> Result<Line> {
+    fn line(&self, built: &BTreeMap<Name, Built>, shared: &Shared) -> Result<Line> {
         let queue = |repeats| {
             let cells: Vec<Cell> = self.cells.iter().filter(|cell| built.contains_key(&cell.kernel)).cloned().collect();
             Line::Queue(interleave(&cells, repeats).into())
@@ -195,12 +256,26 @@ impl Run<'_> {
                 let setup = wanted.setup(self.pipeline.limits.duration.as_secs_f64(), &builds);
                 Line::Proof(Box::new(Proving::new(setup)))
             }
+            Plan::Search(setup, _, before) => Line::Search(Box::new(Searching::new(setup.clone(), before.as_deref(), shared.jobs))),
+            Plan::Step(step, kernel, _) => Line::Step(Box::new(Stepping::new(step.clone(), kernel.clone()))),
         })
     }
 
-    /// Says how far a proof is, and keeps its record up to date.
-    fn proof_went_on(&self, report: &mut Report, line: &Line) {
-        let Line::Proof(proving) = line else { return };
+    /// Says how far a proof or a search is, and keeps its record up to date.
+    fn went_on(&self, report: &mut Report, line: &Line) {
+        let proving = match line {
+            Line::Queue(_) => return,
+            Line::Proof(proving) => proving,
+            Line::Search(searching) => {
+                self.events.send(searching.progress());
+                report.search = Some(searching.report());
+                return;
+            }
+            Line::Step(stepping) => {
+                report.step = Some(stepping.report().clone());
+                return;
+            }
+        };
         self.events.send(proving.progress());
         let proof = proving.report();
         let warned = report.proof.as_ref().is_some_and(|before| before.shortfall.is_some());
@@ -259,14 +334,23 @@ impl Run<'_> {
     }
 
     /// Runs the trials, some at once, and keeps the report up to date.
-    async fn trials(&self, report: &mut Report, built: &BTreeMap<Name, Built>, shared: &Shared, mut line: Line) -> Result<()> {
+    async fn trials(&self, report: &mut Report, built: &mut BTreeMap<Name, Built>, shared: &Shared, mut line: Line) -> Result<()> {
         let mut running = JoinSet::new();
         let mut ids = HashMap::new();
         let mut failed = None;
-        self.proof_went_on(report, &line);
+        self.went_on(report, &line);
         loop {
             while running.len() < shared.jobs && !*self.stop.borrow() && failed.is_none() {
-                let Some(id) = line.start() else { break };
+                let id = match line.next() {
+                    Some(Next::Trial(id)) => id,
+                    Some(Next::Build(kernel)) => {
+                        if let Err(error) = self.build_now(report, built, &mut line, &kernel).await {
+                            failed.get_or_insert(error);
+                        }
+                        continue;
+                    }
+                    None => break,
+                };
                 let Some(built) = built.get(&id.kernel) else { continue };
                 let trial = self.trial(id.clone(), built, shared);
                 let (events, stop) = (self.events.clone(), self.stop.clone());
@@ -304,7 +388,7 @@ impl Run<'_> {
             }
             self.finished(&id, &observation, took);
             let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && id.attempt < ATTEMPTS;
-            line.ended(&id, &observation, load, again && !*self.stop.borrow());
+            line.ended(&id, &observation, (load, took), again && !*self.stop.borrow());
             let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.holds(&id)) else { continue };
             let mut results = std::mem::take(&mut kernel.results);
             results.push(TrialReport {
@@ -316,9 +400,38 @@ impl Run<'_> {
             });
             let build = kernel.build.take().ok_or_else(|| kernel.build_error.take().unwrap_or_default());
             *kernel = KernelReport::new(kernel.cell(), results, build);
-            self.proof_went_on(report, &line);
+            self.went_on(report, &line);
             self.save(report)?;
         }
+    }
+
+    /// Builds a kernel that is wanted now. What is wrong with the kernel is a result; what is wrong here is an error.
+    async fn build_now(&self, report: &mut Report, built: &mut BTreeMap<Name, Built>, line: &mut Line, kernel: &Name) -> Result<()> {
+        let Some(axis) = self.plan.axis() else { return Ok(()) };
+        let (began, mut stop) = (Instant::now(), self.stop.clone());
+        let result = tokio::select! {
+            result = axis.build(self.store, self.definitions, kernel, self.events, cpus()) => result,
+            // The loop sees it too.
+            () = stopped(&mut stop) => return Ok(()),
+        };
+        let manifest = match result {
+            Ok(made) => {
+                self.keep_inputs(&made).await?;
+                let manifest = made.manifest.clone();
+                built.insert(kernel.clone(), made);
+                Ok(manifest)
+            }
+            Err(error) if error.is_the_definitions() => Err(error.to_string()),
+            Err(error) => return Err(error).with_context(|| format!("building {kernel}")),
+        };
+        line.built(kernel, manifest.as_ref().map_err(String::as_str), began.elapsed());
+        // A search that goes on has it already.
+        if report.kernels.iter().all(|other| other.name != *kernel) {
+            let cell = Cell { kernel: kernel.clone(), mitigation: None, expected: None };
+            report.kernels.push(KernelReport::new(cell, Vec::new(), manifest));
+        }
+        self.went_on(report, line);
+        self.save(report)
     }
 
     fn finished(&self, id: &TrialId, observation: &Observation, took: Duration) {
@@ -331,9 +444,9 @@ impl Run<'_> {
     }
 
     fn trial(&self, id: TrialId, built: &Built, shared: &Shared) -> Trial {
-        let kernel = self.definitions.kernels.get(&id.kernel);
+        let defined = || self.definitions.kernels.get(&id.kernel).map_or(&[][..], |kernel| &kernel.boot_arguments);
+        let arguments = self.plan.axis().map_or_else(defined, |axis| axis.boot_arguments(self.definitions, &id.kernel));
         let beside = id.mitigation.as_ref().and_then(|name| shared.mitigations.get(name));
-        let arguments = kernel.map_or(&[][..], |kernel| &kernel.boot_arguments);
         Trial {
             kernel: built.image.clone(),
             boot_arguments: arguments.iter().chain(&self.pipeline.boot_arguments).cloned().collect(),
@@ -384,6 +497,8 @@ impl Run<'_> {
             kernels: self.cells.iter().map(kernel).collect(),
             proof: None,
             calibration: None,
+            search: None,
+            step: None,
         }
     }
 

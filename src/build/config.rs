@@ -125,6 +125,30 @@ impl Requests {
     }
 }
 
+/// What has to be asked of one configuration so that it becomes another one: symbols with their values, in the other one's order, in which what a symbol
+/// depends on mostly comes before it. A number or a text that the other one lacks is left as it is: nothing asks for it there.
+#[must_use]
+pub fn differences(from: &str, to: &str) -> Vec<(String, String)> {
+    let read = |config: &'_ str| -> Vec<(String, String)> {
+        let parsed = config.lines().filter_map(|line| parse_line(line).ok().flatten());
+        parsed.map(|(symbol, value)| (symbol.to_owned(), value.to_owned())).collect()
+    };
+    let (from, to) = (read(from), read(to));
+    let [before, after]: [BTreeMap<&str, &str>; 2] =
+        [&from, &to].map(|all| all.iter().map(|(symbol, value)| (symbol.as_str(), value.as_str())).collect());
+    let value = |all: &BTreeMap<&str, &str>, symbol: &str| all.get(symbol).map_or("n", |value| *value).to_owned();
+    let changed = to.iter().filter(|(symbol, wanted)| value(&before, symbol) != *wanted).cloned();
+    let switch = |value: &str| matches!(value, "y" | "m");
+    let gone = from.iter().filter(|(symbol, value)| switch(value) && !after.contains_key(symbol.as_str()));
+    changed.chain(gone.map(|(symbol, _)| (symbol.clone(), "n".to_owned()))).collect()
+}
+
+/// A line that asks for a symbol.
+#[must_use]
+pub fn request(symbol: &str, value: &str) -> String {
+    if value == "n" { format!("# {symbol} is not set\n") } else { format!("{symbol}={value}\n") }
+}
+
 /// A configuration with every module off.
 #[must_use]
 pub fn without_modules(config: &str) -> String {

@@ -77,12 +77,27 @@ pub(crate) const MODULES: &str = "modules.cpio";
 /// # Errors
 /// When the source can't be had, a patch doesn't apply, the configuration can't be kept, or make fails.
 pub async fn build(store: &Store, definitions: &Definitions, kernel: &Kernel, events: &Events, jobs: usize) -> Result<Built, BuildError> {
+    build_for(store, definitions, kernel, events, jobs, definitions.is_base(&kernel.name)).await
+}
+
+/// As [`build`], and says whether the built tree is to stay, because kernels will extend this one.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_for(
+    store: &Store,
+    definitions: &Definitions,
+    kernel: &Kernel,
+    events: &Events,
+    jobs: usize,
+    keep_tree: bool,
+) -> Result<Built, BuildError> {
     let built = async {
         match &kernel.source {
             Source::Prebuilt(_) => prebuilt::built(store, kernel, events).await,
             Source::Debian { .. } | Source::Tarball { .. } | Source::Git { .. } | Source::Directory { .. } | Source::Srpm(_) => {
                 let plan = Plan::of(store, definitions, kernel, events).await?;
-                work::built(&work::Site { store, definitions, events, jobs }, &plan).await
+                work::built(&work::Site { store, events, jobs, keep_tree }, &plan).await
             }
         }
     };

@@ -22,7 +22,7 @@ use crate::event::{Event, Events};
 use crate::source::patch;
 use crate::source::stop::blocking;
 use crate::source::tree::{self, Index, Share};
-use crate::spec::{Change, ConfigurationBase, Definitions, Modules};
+use crate::spec::{Change, ConfigurationBase, Modules};
 use crate::store::{Kept, Lock, Scratch, Store};
 
 /// Where and for whom kernels are built.
@@ -30,12 +30,12 @@ use crate::store::{Kept, Lock, Scratch, Store};
 pub struct Site<'a> {
     /// Where results are kept.
     pub store: &'a Store,
-    /// Which kernels extend which.
-    pub definitions: &'a Definitions,
     /// Who wants to know.
     pub events: &'a Events,
     /// How many compilers run at once.
     pub jobs: usize,
+    /// Whether kernels extend the one that is wanted, so that its built tree stays.
+    pub keep_tree: bool,
 }
 
 /// The kernel of a plan: from the store, or built now.
@@ -46,7 +46,7 @@ pub async fn built(site: &Site<'_>, plan: &Plan) -> Result<Built, BuildError> {
     if let Some(found) = find(site, plan)? {
         return Ok(found);
     }
-    build(site, plan, site.definitions.is_base(&plan.kernel.name)).await
+    build(site, plan, site.keep_tree).await
 }
 
 fn find(site: &Site<'_>, plan: &Plan) -> Result<Option<Built>, BuildError> {

@@ -20,7 +20,9 @@ mod proof;
 mod provenance;
 mod redact;
 mod scoreboard;
+mod search;
 mod seen;
+mod step;
 mod text;
 mod timeline;
 mod trials;
@@ -44,7 +46,9 @@ pub use self::markdown::markdown;
 pub use self::proof::{Candidate, ProofArm, ProofReport, ProofSummary, Reading, Setup, load as load_of};
 pub use self::redact::{Private, Redactor, tells};
 pub use self::scoreboard::scoreboard;
-pub use self::trials::{load_trial, save_trial, trial_folder};
+pub use self::search::{Course, Over, Point, SearchAnswer, SearchReport, SearchSetup};
+pub use self::step::{StepAnswer, StepDesign, StepReport};
+pub use self::trials::{forget_unfinished, load_trial, save_trial, trial_folder};
 use crate::build::Manifest;
 use crate::exit::Exit;
 use crate::image::Description;
@@ -110,6 +114,12 @@ pub struct Report {
     /// What the trials propose for the pipeline, if the run was a calibration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationReport>,
+    /// The search, if the run was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
+    /// The step of somebody else's bisection, if the run was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepReport>,
 }
 
 /// The host, as far as it bears on the result.
@@ -257,6 +267,12 @@ impl Report {
     pub fn exit(&self) -> Exit {
         if let Some(proof) = &self.proof {
             return proof.exit(|name| self.kernels.iter().any(|kernel| kernel.name == *name && kernel.has_our_trouble()));
+        }
+        if let Some(search) = &self.search {
+            return search.exit();
+        }
+        if let Some(step) = &self.step {
+            return step.exit();
         }
         let kernel = |kernel: &KernelReport| match kernel.verdict {
             Verdict::Inconclusive if kernel.has_our_trouble() => Exit::Trouble,

@@ -126,11 +126,17 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// The hang that all are compared with, once there is one.
+    #[must_use]
+    pub fn hang(&self) -> Option<&Signature> {
+        self.hang.as_ref()
+    }
+
     /// What a trial means; `load` is its seconds of load.
     pub fn take(&mut self, arm: Arm, observation: &Observation, load: f64) -> Trial {
         let outcome = match observation {
             Observation::Pass(_) => Outcome::Pass,
-            Observation::Hang(hang) => self.hang(arm, hang),
+            Observation::Hang(hang) => self.which(arm, hang),
             Observation::Crash { .. } => Outcome::Crash,
             Observation::BootFailure { .. } => Outcome::BootFailure,
             Observation::Invalid { fault: Fault::Trigger, .. } => Outcome::NotTriggered,
@@ -140,7 +146,7 @@ impl Reading {
     }
 
     /// The pipeline's description decides, if there is one, but for a hang that is like one that it fits: a look may have missed a waiter.
-    fn hang(&mut self, arm: Arm, hang: &Hang) -> Outcome {
+    fn which(&mut self, arm: Arm, hang: &Hang) -> Outcome {
         let described = match hang.likeness {
             Some(Likeness::Same) => true,
             Some(Likeness::Different(_)) => false,

@@ -4,11 +4,12 @@
 //!
 //! Read [`save_trial`] and [`load_trial`].
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::write_whole;
+use super::{Report, write_whole};
 use crate::evidence::{At, ConsoleLine, Evidence};
 use crate::plan::TrialId;
 
@@ -49,6 +50,26 @@ pub fn load_trial(run: &Path, trial: &TrialId) -> io::Result<Evidence> {
         evidence.console.push(read(line).ok_or_else(|| named(CONSOLE, problem()))?);
     }
     Ok(evidence)
+}
+
+/// Removes the folders of trials that aren't in the report: they were running when their program was killed, and their numbers are given again.
+///
+/// # Errors
+/// When one can't be removed.
+pub fn forget_unfinished(run: &Path, report: &Report) -> io::Result<()> {
+    let known: HashSet<PathBuf> =
+        report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| run.join(trial_folder(&result.trial))).collect();
+    let folders = match fs::read_dir(run.join("trials")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        folders => folders?,
+    };
+    for folder in folders {
+        let path = folder?.path();
+        if !known.contains(&path) {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn written(line: &ConsoleLine) -> String {

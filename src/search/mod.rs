@@ -9,8 +9,9 @@
 //! The search ends when the posterior of one answer reaches the confidence. Pure: the posterior follows from the trials, in any order. This room builds and
 //! boots nothing, and knows no git; a trial that shows nothing isn't told to it.
 //!
-//! Read [`Search`] first, then [`Rates`].
+//! Read [`Search`] first, then [`Rates`]; [`Hunt`] is a search with its ends proven.
 
+mod hunt;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
+pub use hunt::{Answer, Design, End, Hunt, Outcome, Place, Refusal, Unknown};
 use serde::{Deserialize, Serialize};
 use statrs::function::beta::ln_beta;
 
@@ -105,6 +107,8 @@ pub struct Search {
     confidence: f64,
     seen: Vec<Tally>,
     untestable: Vec<bool>,
+    // What runs there is what runs at the one before: it can't be the first bad one.
+    unchanged: Vec<bool>,
     // Trials of the good end: they tell what a good one does.
     good_end: Tally,
 }
@@ -123,7 +127,14 @@ impl Search {
     #[must_use]
     pub fn new(positions: usize, rates: Rates, confidence: f64) -> Self {
         let positions = positions.max(1);
-        Self { rates, confidence, seen: vec![Tally::default(); positions], untestable: vec![false; positions], good_end: Tally::default() }
+        Self {
+            rates,
+            confidence,
+            seen: vec![Tally::default(); positions],
+            untestable: vec![false; positions],
+            unchanged: vec![false; positions],
+            good_end: Tally::default(),
+        }
     }
 
     /// How many positions there are.
@@ -157,6 +168,31 @@ impl Search {
         }
     }
 
+    /// The same kernel, bit by bit, runs at `from` (the good end, if none) and at the later `to`: neither `to` nor any between is the first bad one.
+    /// Returns false, and changes nothing, if none would be left: then the ends are the same.
+    pub fn same(&mut self, from: Option<usize>, to: usize) -> bool {
+        let mut unchanged = self.unchanged.clone();
+        let start = from.map_or(0, |from| from + 1);
+        unchanged.iter_mut().take(to + 1).skip(start).for_each(|unchanged| *unchanged = true);
+        let some_left = unchanged.contains(&false);
+        if some_left {
+            self.unchanged = unchanged;
+        }
+        some_left
+    }
+
+    /// Whether a position was left out.
+    #[must_use]
+    pub fn is_left_out(&self, position: usize) -> bool {
+        self.untestable.get(position) == Some(&true)
+    }
+
+    /// Whether this position can be the first bad one, for all that is known of what runs there.
+    #[must_use]
+    pub fn is_possible(&self, position: usize) -> bool {
+        self.unchanged.get(position) == Some(&false)
+    }
+
     /// The posterior. Evenly spread before any trial.
     #[must_use]
     pub fn posterior(&self) -> Posterior {
@@ -178,8 +214,9 @@ impl Search {
                 found
             })
             .collect();
-        let best = per_position.iter().map(|(log, ..)| *log).fold(f64::NEG_INFINITY, f64::max);
-        let mut first_bad: Vec<_> = per_position.iter().map(|(log, ..)| (log - best).exp()).collect();
+        let possible = |(position, (log, ..)): (usize, &(f64, f64, f64))| if self.unchanged[position] { f64::NEG_INFINITY } else { *log };
+        let best = per_position.iter().enumerate().map(possible).fold(f64::NEG_INFINITY, f64::max);
+        let mut first_bad: Vec<_> = per_position.iter().enumerate().map(|item| (possible(item) - best).exp()).collect();
         let sum: f64 = first_bad.iter().sum();
         first_bad.iter_mut().for_each(|weight| *weight /= sum);
         let (bad, good) = per_position.into_iter().map(|(_, bad, good)| (bad, good)).unzip();
@@ -214,9 +251,9 @@ impl Search {
     /// the rate that passes elsewhere are weighed with.
     ///
     /// What a trial tells is the entropy of its outcome without the noise that stays when the first bad one is known; entropy expected afterwards is
-    /// today's less that.
+    /// today's less that. A place is worth what it tells for its `cost`, in any unit: one that has to be built first costs more than a boot.
     #[must_use]
-    pub fn next(&self, posterior: &Posterior) -> usize {
+    pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> usize {
         let Posterior { first_bad, bad, good } = posterior;
         let per_position = || first_bad.iter().zip(bad).zip(good).map(|((share, bad), good)| (*share, *bad, *good));
         // The first bad one is at or before a position: it's bad. Else it's good. At first it's good for all.
@@ -230,12 +267,23 @@ impl Search {
             }
             hangs += share * (bad - good);
             noise += share * cached.2;
-            let told = entropy(hangs) - noise;
-            if !self.untestable[position] && told > best.0 {
-                best = (told, position);
+            if self.untestable[position] {
+                continue;
+            }
+            let worth = (entropy(hangs) - noise) / cost(position);
+            if worth > best.0 {
+                best = (worth, position);
             }
         }
         best.1
+    }
+}
+
+impl Posterior {
+    /// How many bits are missing to certainty.
+    #[must_use]
+    pub fn entropy(&self) -> f64 {
+        self.first_bad.iter().map(|share| if *share <= 0.0 { 0.0 } else { -share * share.log2() }).sum()
     }
 }
 

@@ -26,7 +26,7 @@ fn search(positions: usize, rates: Rates, hang_rate: f64, invalid: f64, random: 
         if let Some(culprit) = search.answer(&posterior) {
             return (culprit.positions == (first_bad..=first_bad), boots);
         }
-        let position = search.next(&posterior);
+        let position = search.next(&posterior, |_| 1.0);
         boots += 1;
         // A search that doesn't end is a wrong one.
         if boots > 500 {

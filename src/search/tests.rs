@@ -62,7 +62,7 @@ proptest! {
     #[test]
     fn the_choice_leaves_the_least_entropy(search in searches()) {
         let testable: Vec<_> = (0..search.positions()).filter(|position| !search.untestable[*position]).collect();
-        let chosen = search.next(&search.posterior());
+        let chosen = search.next(&search.posterior(), |_| 1.0);
         prop_assert!(testable.contains(&chosen));
         let least = testable.iter().map(|position| expected_entropy(&search, *position)).fold(f64::INFINITY, f64::min);
         prop_assert!(expected_entropy(&search, chosen) < least + 1e-9);
@@ -109,6 +109,6 @@ fn what_cannot_be_told_apart_is_one_answer() {
     let mut search = Search::new(2, Rates::default(), 0.95);
     search.leave_out(0);
     search.leave_out(1);
-    assert_eq!(search.next(&search.posterior()), 1);
+    assert_eq!(search.next(&search.posterior(), |_| 1.0), 1);
     assert_eq!(search.answer(&search.posterior()).map(|culprit| culprit.positions), Some(0..=1));
 }

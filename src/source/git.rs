@@ -72,6 +72,15 @@ fn git(repository: &Path) -> Program {
     git
 }
 
+/// git in a repository of this machine, to read it only: what it lacks isn't fetched, which could run what its configuration says.
+pub fn reading(repository: &Path) -> Program {
+    let mut git = Program::new("git", "git");
+    git.command.args(GUARDED).args(["-c", "protocol.allow=never"]).arg("-C").arg(repository);
+    git.command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
+    forget_environment(git.command.as_std_mut());
+    git
+}
+
 /// A git that was started from a hook or an alias would take these for its own.
 pub fn forget_environment(command: &mut Command) {
     for variable in
@@ -82,6 +91,12 @@ pub fn forget_environment(command: &mut Command) {
 }
 
 async fn bring(store: &Store, repository: &str, revision: &str) -> Result<Fetched, SourceError> {
+    let local = Path::new(repository);
+    if local.is_dir() {
+        // All that is there is at hand: a mirror would be a second copy of a whole history.
+        let commit = resolve(reading(local), revision).await?.map_err(|why| no_revision(repository, revision, why))?;
+        return export(store, || reading(local), repository, revision, commit).await;
+    }
     let name = format!("git-{}", &blake3::hash(repository.as_bytes()).to_hex()[..32]);
     let _turn = store.turn(&name).await?;
     let _in_use = store.in_use(Kept::Sources, &name)?;
@@ -91,14 +106,25 @@ async fn bring(store: &Store, repository: &str, revision: &str) -> Result<Fetche
         git(&mirror).with(&["init", "--quiet", "--bare"]).success().await?;
     }
     let commit = commit(&mirror, repository, revision).await?;
+    export(store, || git(&mirror), repository, revision, commit).await
+}
+
+/// Takes the tree of a commit out of a repository of this machine.
+async fn export(
+    store: &Store,
+    git: impl Fn() -> Program,
+    repository: &str,
+    revision: &str,
+    commit: String,
+) -> Result<Fetched, SourceError> {
     let provenance = Provenance::Git { repository: repository.to_owned(), revision: revision.to_owned(), commit: commit.clone() };
     let remembered = Remembered { digest: format!("git-commit-{commit}"), provenance };
     if let Some(found) = kept(store, remembered.clone())? {
         return Ok(found);
     }
     let (store, scratch) = (store.clone(), store.work()?);
+    let mut export = git().with(&["archive", "--format=tar", "--prefix=source/", "--end-of-options", &commit]);
     blocking(move |stop| {
-        let mut export = git(&mirror).with(&["archive", "--format=tar", "--prefix=source/", "--end-of-options", &commit]);
         let command = export.command.as_std_mut();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(|cause| export.not_run(cause))?;
         let archive = format!("commit {commit}");
@@ -119,11 +145,11 @@ async fn bring(store: &Store, repository: &str, revision: &str) -> Result<Fetche
 /// The commit of a revision, fetched if it isn't here: by name first, which a server answers with one commit, and else everything it has.
 async fn commit(mirror: &Path, repository: &str, revision: &str) -> Result<String, SourceError> {
     let name = format!("refs/hangproof/{}", &blake3::hash(revision.as_bytes()).to_hex()[..32]);
-    if !(is_commit(revision) && resolve(mirror, revision).await?.is_ok()) {
+    if !(is_commit(revision) && resolve(git(mirror), revision).await?.is_ok()) {
         let wanted = format!("+{revision}:{name}");
         let mut one = git(mirror).with(&["fetch", "--quiet", "--no-tags", "--depth=1", "--", repository, &wanted]);
         if one.output().await?.status.success() {
-            return resolve(mirror, &name).await?.map_err(|why| no_revision(repository, revision, why));
+            return resolve(git(mirror), &name).await?.map_err(|why| no_revision(repository, revision, why));
         }
         let everything = ["fetch", "--quiet", "--no-tags", "--", repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
         let mut all = git(mirror).with(&everything);
@@ -132,15 +158,15 @@ async fn commit(mirror: &Path, repository: &str, revision: &str) -> Result<Strin
             return Err(no_revision(repository, revision, last_lines(&output.stderr)));
         }
     }
-    resolve(mirror, revision).await?.map_err(|why| no_revision(repository, revision, why))
+    resolve(git(mirror), revision).await?.map_err(|why| no_revision(repository, revision, why))
 }
 
 fn no_revision(repository: &str, revision: &str, why: String) -> SourceError {
     SourceError::NoRevision { repository: repository.to_owned(), revision: revision.to_owned(), why }
 }
 
-async fn resolve(mirror: &Path, revision: &str) -> Result<Result<String, String>, SourceError> {
-    let mut parse = git(mirror).with(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{revision}^{{commit}}")]);
+async fn resolve(git: Program, revision: &str) -> Result<Result<String, String>, SourceError> {
+    let mut parse = git.with(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{revision}^{{commit}}")]);
     let output = parse.output().await?;
     let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok(if output.status.success() && is_commit(&commit) { Ok(commit) } else { Err("it is unknown there".to_owned()) })

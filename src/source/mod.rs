@@ -13,6 +13,7 @@ mod digest;
 mod directory;
 mod download;
 mod git;
+pub mod history;
 mod package;
 pub mod patch;
 pub mod program;
@@ -130,6 +131,9 @@ pub enum SourceError {
     /// An outside program is missing or failed.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// A repository of this machine can't be used.
+    #[error(transparent)]
+    History(#[from] history::HistoryError),
     /// A tree can't be read or written.
     #[error(transparent)]
     Tree(#[from] TreeError),

@@ -1,0 +1,215 @@
+//! A search that goes on: which kernel is built next, which trial is made, and what the ended ones mean. `run` builds and runs them.
+//!
+//! Trials are recorded in the order in which they were started, as in a proof: hangs end sooner than passes. It decides nothing by itself: that is
+//! `search`'s, through [`crate::report::Course`].
+//!
+//! Read [`Searching`] first, then [`Axis`], which knows how a point's kernel is made.
+
+mod axis;
+mod commits;
+mod stepping;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+pub use axis::{Axis, Frame, over_config, over_kernels, over_patches};
+pub use commits::{Commits, over_commits};
+pub use stepping::Stepping;
+
+use crate::event::Event;
+use crate::oracle::{Fault, Observation};
+use crate::plan::TrialId;
+use crate::report::{Course, KernelReport, Report, SearchReport, SearchSetup};
+use crate::spec::Name;
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Build this kernel; say how it went by [`Searching::built`] or [`Searching::unbuildable`].
+    Build(Name),
+    /// Run this trial.
+    Trial(TrialId),
+}
+
+/// A search that goes on.
+#[derive(Debug)]
+pub struct Searching {
+    course: Course,
+    /// In the order of their starts; the first `recorded` are in the course.
+    started: Vec<Started>,
+    recorded: usize,
+    again: VecDeque<TrialId>,
+    repeats: BTreeMap<Name, u32>,
+    built: BTreeSet<Name>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Started {
+    trial: TrialId,
+    end: End,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are as many as trials, and a box would be every reader's trouble")]
+enum End {
+    Open,
+    Showed(Observation),
+    Withdrawn,
+}
+
+/// What builds and trials took, for choosing and for the time that is left.
+#[derive(Debug)]
+struct Clock {
+    builds: Mean,
+    trials: Mean,
+    since: Instant,
+    jobs: usize,
+}
+
+#[derive(Debug, Default)]
+struct Mean {
+    seconds: f64,
+    count: u32,
+}
+
+impl Mean {
+    fn add(&mut self, seconds: f64) {
+        self.seconds += seconds;
+        self.count += 1;
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.seconds / f64::from(self.count))
+    }
+}
+
+/// What a build costs, in boots, until the first one was measured: an incremental one of a small change takes about as long as a boot with its load.
+const BUILD_GUESS: f64 = 1.0;
+
+impl Searching {
+    /// A search; if it goes on where it was, with what the report holds. Whether a kernel is still in the store is seen when it is wanted again.
+    #[must_use]
+    pub fn new(setup: SearchSetup, before: Option<&Report>, jobs: usize) -> Self {
+        let clock = Clock { builds: Mean::default(), trials: Mean::default(), since: Instant::now(), jobs };
+        let kernels = before.map_or(&[][..], |before| &before.kernels);
+        let order = before.and_then(|before| before.search.as_ref()).map_or(&[][..], |search| &search.trials);
+        // Trials that were repeated or cut short have numbers too.
+        let last = |kernel: &KernelReport| Some((kernel.name.clone(), kernel.results.iter().map(|result| result.trial.repeat).max()?));
+        Self {
+            course: Course::of(setup, kernels, order),
+            started: Vec::new(),
+            recorded: 0,
+            again: VecDeque::new(),
+            repeats: kernels.iter().filter_map(last).collect(),
+            built: BTreeSet::new(),
+            clock,
+        }
+    }
+
+    /// What to do next; nothing if there is an answer, or nothing to do before a trial ends.
+    #[expect(clippy::should_implement_trait, reason = "what is next depends on what ended in between")]
+    pub fn next(&mut self) -> Option<Next> {
+        let hunt = self.course.hunt();
+        let posterior = hunt.search().posterior();
+        if hunt.answer(&posterior).is_some() {
+            return None;
+        }
+        if let Some(trial) = self.again.pop_front() {
+            return Some(self.start(trial));
+        }
+        let build = match (self.clock.builds.mean(), self.clock.trials.mean()) {
+            (Some(build), Some(trial)) if trial > 0.0 => build / trial * self.clock.jobs as f64,
+            (_, _) => BUILD_GUESS,
+        };
+        let setup = self.course.setup();
+        let is_built = |position: usize| setup.points.get(position).is_some_and(|point| self.built.contains(&point.kernel));
+        let place = hunt.next(&posterior, |position| if is_built(position) { 1.0 } else { 1.0 + build });
+        let kernel = self.course.point(place).kernel.clone();
+        if !self.built.contains(&kernel) {
+            return Some(Next::Build(kernel));
+        }
+        let repeat = self.repeats.entry(kernel.clone()).or_default();
+        *repeat += 1;
+        let trial = TrialId { kernel, mitigation: None, repeat: *repeat, attempt: 1 };
+        Some(self.start(trial))
+    }
+
+    fn start(&mut self, trial: TrialId) -> Next {
+        self.started.push(Started { trial: trial.clone(), end: End::Open });
+        Next::Trial(trial)
+    }
+
+    /// A kernel was built, in so many seconds; the signature is that of what runs.
+    pub fn built(&mut self, kernel: &Name, signature: Option<&str>, seconds: f64) {
+        self.built.insert(kernel.clone());
+        self.clock.builds.add(seconds);
+        self.course.built(kernel, signature);
+    }
+
+    /// A kernel can't be built.
+    pub fn unbuildable(&mut self, kernel: &Name, why: &str) {
+        self.course.unbuildable(kernel, why);
+    }
+
+    /// Takes in the end of a trial; `again` says that it is to be tried once more instead.
+    pub fn ended(&mut self, trial: &TrialId, observation: &Observation, seconds: f64, again: bool) {
+        self.clock.trials.add(seconds);
+        let interrupted = matches!(observation, Observation::Invalid { fault: Fault::User, .. });
+        if again {
+            self.again.push_back(trial.retried());
+        }
+        if let Some(started) = self.started.iter_mut().find(|started| started.trial == *trial) {
+            started.end = if again || interrupted { End::Withdrawn } else { End::Showed(observation.clone()) };
+        }
+        while let Some(next) = self.started.get(self.recorded) {
+            match &next.end {
+                End::Open => return,
+                End::Showed(observation) => self.course.take(&next.trial, observation),
+                End::Withdrawn => {}
+            }
+            self.recorded += 1;
+        }
+    }
+
+    /// The search so far.
+    #[must_use]
+    pub fn report(&self) -> SearchReport {
+        self.course.report()
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Event {
+        let report = self.course.report();
+        let likeliest =
+            report.likeliest.iter().take(3).map(|point| (point.point.what.chars().take(16).collect(), point.probability)).collect();
+        let phase = if !self.course.hunt().bad_end_is_proven() {
+            "the bad end"
+        } else if !self.course.hunt().good_end_is_proven() {
+            "the good end"
+        } else {
+            "between"
+        };
+        Event::SearchProgress {
+            phase: phase.to_owned(),
+            trials: report.trials.len() as u64,
+            positions: report.setup.points.len() as u64,
+            bits: report.entropy,
+            likeliest,
+            left: self.left(report.entropy, report.trials.len()),
+        }
+    }
+
+    /// Seconds that are left, by what a trial told and took so far: a rough word. None before there is something to go by.
+    fn left(&self, bits: f64, trials: usize) -> Option<f64> {
+        let all = (self.course.setup().points.len() as f64).log2();
+        let hunt = self.course.hunt();
+        if trials == 0 || self.clock.trials.count == 0 || !hunt.good_end_is_proven() {
+            return None;
+        }
+        let told_each = ((all - bits) / trials as f64).max(0.05);
+        let each = self.clock.since.elapsed().as_secs_f64() / f64::from(self.clock.trials.count);
+        Some(bits / told_each * each)
+    }
+}

@@ -1,0 +1,227 @@
+//! `bisect` and `bisect-step`: their arguments, checked against the definitions and the repository before anything is made.
+//!
+//! Read [`BisectArguments`] first, then [`prepare`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Args, ValueEnum};
+
+use super::{Prepared, TrialArguments, Usage, prepare_trials, share};
+use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernels, over_patches};
+use crate::report::{Report, SearchSetup, StepDesign, StepReport};
+use crate::run::Plan;
+use crate::search::Design;
+use crate::source::history::Repository;
+use crate::spec::{Definitions, Name, Pipeline, duration};
+use crate::store::Store;
+
+/// What a line consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Over {
+    /// The commits between two revisions of --repo
+    Commits,
+    /// Kernels that are defined, from the oldest to the newest: --kernel, several times, or the pipeline's
+    Kernels,
+    /// The patches of --kernel, in their order
+    Patches,
+    /// What two configurations of --kernel differ in: --good FILE --bad FILE
+    Config,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BisectArguments {
+    /// The pipeline
+    pub(super) pipeline: Name,
+    /// What is searched
+    #[arg(long, value_enum, default_value_t = Over::Commits)]
+    over: Over,
+    /// The repository; it is only read
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+    /// The end that doesn't hang: a revision, a kernel of the line, or a configuration
+    #[arg(long, value_name = "END", allow_hyphen_values = false)]
+    good: Option<String>,
+    /// The end that hangs
+    #[arg(long, value_name = "END")]
+    bad: Option<String>,
+    /// Look for what repaired it: the bad end is older than the good one
+    #[arg(long)]
+    find_fix: bool,
+    /// The kernel that says how commits are built, or whose patches or configuration are searched; over kernels, the line [default: what the pipeline's have in common]
+    #[arg(long, short, value_name = "K")]
+    kernel: Vec<Name>,
+    /// The answer is wrong with a probability of at most 1 minus this
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = |text: &str| share(text, 0.5, 0.9999))]
+    confidence: f64,
+    /// Trials after which it ends without an answer
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    max_trials: u64,
+    /// How long a trial lasts, for example 20s [default: the pipeline's]
+    #[arg(long, short, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Go on with the search in --out, which was stopped or killed: give the same arguments again
+    #[arg(long, requires = "out")]
+    pub(super) resume: bool,
+    #[command(flatten)]
+    pub(super) common: TrialArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StepArguments {
+    /// The pipeline
+    pub(super) pipeline: Name,
+    /// The repository that `git bisect` has checked out; its HEAD is tested
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+    /// The kernel that says how it is built [default: what the pipeline's have in common]
+    #[arg(long, short, value_name = "K")]
+    kernel: Option<Name>,
+    /// The hang rate of a bad commit: a lower one takes more passes
+    #[arg(long, value_name = "RATE", default_value_t = 0.5, value_parser = |text: &str| share(text, 0.01, 1.0))]
+    hang_rate: f64,
+    /// A good commit is called so wrongly with a probability of at most 1 minus this
+    #[arg(long, value_name = "SHARE", default_value_t = 0.99, value_parser = |text: &str| share(text, 0.5, 0.9999))]
+    confidence: f64,
+    /// How long a trial lasts, for example 20s [default: the pipeline's]
+    #[arg(long, short, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    #[command(flatten)]
+    pub(super) common: TrialArguments,
+}
+
+fn usage(error: &anyhow::Error) -> anyhow::Error {
+    anyhow!(Usage(format!("{error:#}")))
+}
+
+/// The kernel that the pipeline's are made from, if it is one.
+fn common_root(definitions: &Definitions, pipeline: &Pipeline) -> Result<Name> {
+    let mut roots: Vec<&Name> = pipeline.kernels.iter().filter_map(|(name, _)| definitions.origin(name)).collect();
+    roots.sort();
+    roots.dedup();
+    match roots.as_slice() {
+        [root] => Ok((*root).clone()),
+        roots => {
+            let names: Vec<_> = roots.iter().map(|name| name.as_str()).collect();
+            let names = names.join(", ");
+            Err(anyhow!(Usage(format!("the kernels of {} have several bases ({names}): choose one by --kernel", pipeline.name))))
+        }
+    }
+}
+
+fn one_kernel(definitions: &Definitions, pipeline: &Pipeline, given: &[Name]) -> Result<Name> {
+    match given {
+        [] => common_root(definitions, pipeline),
+        [one] => Ok(one.clone()),
+        _ => Err(anyhow!(Usage("--kernel is for one kernel here: only `--over kernels` takes several".to_owned()))),
+    }
+}
+
+/// Checks the arguments of a search and makes its line.
+pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments: &BisectArguments) -> Result<Prepared> {
+    let BisectArguments { pipeline, confidence, max_trials, find_fix, duration, common, resume, .. } = arguments;
+    let nothing = Plan::Repeats(0);
+    let mut prepared = prepare_trials(definitions, pipeline, &[], *duration, common, nothing)?;
+    let design = Design { confidence: *confidence, max_trials: *max_trials };
+    let seconds = prepared.pipeline.limits.duration.as_secs_f64();
+    let frame = Frame { design, find_fix: *find_fix, duration: seconds };
+    let (setup, axis) = line(store, &mut prepared, arguments, frame).await.map_err(|error| usage(&error))?;
+    let before = if *resume { Some(Box::new(resumed(&prepared.out, &setup)?)) } else { None };
+    prepared.plan = Plan::Search(setup, axis, before);
+    Ok(prepared)
+}
+
+async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArguments, frame: Frame) -> Result<(SearchSetup, Axis)> {
+    let BisectArguments { over, repo, good, bad, kernel, find_fix, .. } = arguments;
+    let Prepared { definitions, pipeline, .. } = prepared;
+    let both = |what: &str| match (good, bad) {
+        (Some(good), Some(bad)) => Ok(if *find_fix { [bad.as_str(), good.as_str()] } else { [good.as_str(), bad.as_str()] }),
+        (_, _) => Err(anyhow!("--good and --bad are both needed: {what}")),
+    };
+    match over {
+        Over::Commits => {
+            let template = one_kernel(definitions, pipeline, kernel)?;
+            let ends = both("two revisions of the repository")?;
+            let (setup, commits) = over_commits(definitions, &template, repo, ends, frame).await?;
+            Ok((setup, Axis::Commits(Box::new(commits))))
+        }
+        Over::Kernels => {
+            let all: Vec<Name> =
+                if kernel.is_empty() { pipeline.kernels.iter().map(|(name, _)| name.clone()).collect() } else { kernel.clone() };
+            let place = |end: &Option<String>, default: usize| match end {
+                None => Ok(default),
+                Some(end) => all.iter().position(|name| name.as_str() == end).with_context(|| {
+                    let names: Vec<_> = all.iter().map(|name| name.as_str()).collect();
+                    format!("{end} is none of the line's kernels: use one of {}", names.join(", "))
+                }),
+            };
+            let last = all.len().saturating_sub(1);
+            let (old, new) = if *find_fix { (bad, good) } else { (good, bad) };
+            let (old, new) = (place(old, 0)?, place(new, last)?);
+            if old >= new {
+                let remedy = if *find_fix { "leave out --find-fix" } else { "add --find-fix to look for what repaired it" };
+                anyhow::bail!(
+                    "the ends are swapped or the same: the line goes from the oldest kernel to the newest; exchange --good and --bad, or {remedy}"
+                );
+            }
+            Ok((over_kernels(definitions, &all[old..=new], frame)?, Axis::Defined))
+        }
+        Over::Patches => {
+            let [kernel] = kernel.as_slice() else { anyhow::bail!("--kernel names the kernel whose patches are searched: give one") };
+            if good.is_some() || bad.is_some() {
+                anyhow::bail!("the ends are the kernel without its patches and with all of them: leave out --good and --bad");
+            }
+            let kernel = kernel.clone();
+            Ok((over_patches(definitions, &kernel, frame)?, Axis::Defined))
+        }
+        Over::Config => {
+            let kernel = one_kernel(definitions, pipeline, kernel)?;
+            let ends = both("two configurations, as files")?.map(Path::new);
+            Ok((over_config(store, definitions, &kernel, ends, frame)?, Axis::Defined))
+        }
+    }
+}
+
+/// The report of a search that goes on, and nothing of trials that aren't in it.
+fn resumed(out: &Path, setup: &SearchSetup) -> Result<Report> {
+    let unusable = |why: String| anyhow!(Usage(format!("{}: {why}", out.display())));
+    let report = Report::load(out).map_err(|error| unusable(format!("{error}: there is no search to go on with: leave out --resume")))?;
+    let Some(search) = &report.search else { return Err(unusable("this is no search's folder: leave out --resume".to_owned())) };
+    let differ = |one: &SearchSetup, other: &SearchSetup| {
+        let pairs = [
+            ("what is searched", one.over != other.over || one.find_fix != other.find_fix),
+            ("the line or its ends", one.good_end != other.good_end || one.points != other.points),
+            ("the trials' duration", one.duration != other.duration),
+            ("the confidence", one.design.confidence != other.design.confidence),
+        ];
+        pairs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
+    };
+    if let Some(what) = differ(&search.setup, setup) {
+        let again = "give the arguments that it was started with";
+        return Err(unusable(format!("{what} is another one in this search: {again} ({})", report.command)));
+    }
+    Ok(report)
+}
+
+/// Checks the arguments of a step.
+pub(super) async fn prepare_step(definitions: &Definitions, arguments: &StepArguments) -> Result<Prepared> {
+    let StepArguments { pipeline, repo, kernel, hang_rate, confidence, duration, common } = arguments;
+    let mut prepared = prepare_trials(definitions, pipeline, &[], *duration, common, Plan::Repeats(0))?;
+    let template = match kernel {
+        Some(kernel) => kernel.clone(),
+        None => common_root(&prepared.definitions, &prepared.pipeline)?,
+    };
+    let made = async {
+        let repository = Repository::open(repo).await?;
+        repository.whole().await?;
+        let head = repository.commit("HEAD").await?;
+        let commits = Commits::new(&prepared.definitions, &template, repository, std::iter::once(&head))?;
+        commits.check(&head).await?;
+        anyhow::Ok((head, commits))
+    };
+    let (head, commits) = made.await.map_err(|error| usage(&error))?;
+    let step = StepReport::new(StepDesign { hang_rate: *hang_rate, confidence: *confidence }, head.id.clone());
+    prepared.plan = Plan::Step(step, Commits::kernel(&head), Axis::Commits(Box::new(commits)));
+    Ok(prepared)
+}

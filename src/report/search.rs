@@ -1,0 +1,447 @@
+//! A search in `report.json`: its line of kernels, its trials in the order in which they were started, and what follows from them.
+//!
+//! All numbers and answers are `search`'s, computed from the trials and builds in this record, so that they can be computed again: a search that was cut
+//! short goes on from its report. Which hang is the one that is looked for is decided by the oracle's signatures, as in a proof.
+//!
+//! Read [`SearchReport`] first, then [`Course`], which makes it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::{Deserialize, Serialize};
+
+use super::KernelReport;
+use super::proof::Reading;
+use crate::exit::Exit;
+use crate::oracle::Observation;
+use crate::oracle::hang::Signature;
+use crate::plan::TrialId;
+use crate::proof;
+use crate::search::{Answer, Design, End, Hunt, Outcome, Place, Posterior, Refusal, Tally, Unknown};
+use crate::spec::Name;
+
+/// The method of a search, with its source.
+pub const METHOD: &str = "Bayesian search for the first bad one: the hang rates are integrated out, the next trial is where it is expected to leave the \
+                          least entropy for its cost (git_bayesect, 2026)";
+
+/// How a search was set up, before its first trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SearchSetup {
+    /// What was to be shown.
+    pub design: Design,
+    /// Seconds of load of a trial.
+    pub duration: f64,
+    /// What the line consists of.
+    pub over: Over,
+    /// What is looked for is what ended the hang: the line goes back in time.
+    pub find_fix: bool,
+    /// The end that doesn't hang, which is before the first point.
+    pub good_end: Point,
+    /// The line, from the good end to the bad end.
+    pub points: Vec<Point>,
+}
+
+/// What a line consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "over", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Over {
+    /// The commits of a repository.
+    Commits {
+        /// Where it is.
+        repository: PathBuf,
+        /// The kernel that says how they are built.
+        kernel: Name,
+    },
+    /// Kernels that are defined.
+    Kernels,
+    /// The patches of a kernel.
+    Patches {
+        /// The kernel.
+        kernel: Name,
+    },
+    /// The symbols in which two configurations differ.
+    Config {
+        /// The kernel that is configured.
+        kernel: Name,
+    },
+}
+
+impl Over {
+    /// What one of them is called.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Commits { .. } => "commit",
+            Self::Kernels => "kernel",
+            Self::Patches { .. } => "patch",
+            Self::Config { .. } => "symbol",
+        }
+    }
+}
+
+/// One of a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Point {
+    /// The kernel that is booted for it.
+    pub kernel: Name,
+    /// What it adds to the one before: the commit, the patch, the symbol.
+    pub what: String,
+    /// One line about it.
+    pub title: String,
+    /// A commit with several parents.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merge: bool,
+}
+
+/// A trial of a search.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SearchTrial {
+    /// The trial.
+    pub trial: TrialId,
+    /// What it means.
+    pub outcome: Outcome,
+}
+
+/// What is known of a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PointReport {
+    /// Its place in the line, from 0.
+    pub position: usize,
+    /// The point.
+    #[serde(flatten)]
+    pub point: Point,
+    /// Its hangs and passes.
+    pub seen: Tally,
+    /// The probability that it's the one.
+    pub probability: f64,
+}
+
+/// A search's end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum SearchAnswer {
+    /// It is one of these; more than one where what lies between can't be tested.
+    Found {
+        /// The points.
+        culprits: Vec<Point>,
+        /// The probability of that.
+        probability: f64,
+    },
+    /// There is no answer.
+    Refused {
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// A search and what it found out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SearchReport {
+    /// How it was set up.
+    pub setup: SearchSetup,
+    /// The hang that is looked for: the first of the bad end's that counts.
+    pub hang: Option<Signature>,
+    /// The trials that count, in the order in which they were started.
+    pub trials: Vec<SearchTrial>,
+    /// Hangs and passes of the good end.
+    pub good_end: Tally,
+    /// The likeliest ones, the likeliest first: what is found, and the runners-up.
+    pub likeliest: Vec<PointReport>,
+    /// What can't be tested, and why.
+    pub left_out: BTreeMap<Name, String>,
+    /// Bits that are missing to certainty.
+    pub entropy: f64,
+    /// The end.
+    pub answer: Option<SearchAnswer>,
+}
+
+/// How many points a report names.
+const LIKELIEST: usize = 6;
+
+/// A search on its way: what was built and what the trials showed.
+#[derive(Debug, Clone)]
+pub struct Course {
+    setup: SearchSetup,
+    places: HashMap<Name, Place>,
+    hunt: Hunt,
+    reading: Reading,
+    trials: Vec<SearchTrial>,
+    signatures: BTreeMap<String, Place>,
+    left_out: BTreeMap<Name, String>,
+}
+
+impl Course {
+    /// A search without trials.
+    #[must_use]
+    pub fn new(setup: SearchSetup) -> Self {
+        let points = setup.points.iter().enumerate().map(|(position, point)| (point.kernel.clone(), Place::At(position)));
+        let places = points.chain([(setup.good_end.kernel.clone(), Place::GoodEnd)]).collect();
+        let hunt = Hunt::new(setup.points.len(), setup.design);
+        let (trials, signatures, left_out) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { setup, places, hunt, reading: Reading::default(), trials, signatures, left_out }
+    }
+
+    /// A search with what was built and seen, the trials in the order in which they were started.
+    #[must_use]
+    pub fn of(setup: SearchSetup, kernels: &[KernelReport], order: &[SearchTrial]) -> Self {
+        let mut course = Self::new(setup);
+        for kernel in kernels {
+            match &kernel.build {
+                Some(manifest) => course.built(&kernel.name, manifest.elf_signature.as_deref()),
+                None => course.unbuildable(&kernel.name, kernel.build_error.as_deref().unwrap_or_default()),
+            }
+        }
+        let results = kernels.iter().flat_map(|kernel| &kernel.results);
+        let observed: HashMap<_, _> = results.map(|result| (&result.trial, &result.observation)).collect();
+        for trial in order {
+            if let Some(observation) = observed.get(&trial.trial) {
+                course.take(&trial.trial, observation);
+            }
+        }
+        course
+    }
+
+    /// The search itself.
+    #[must_use]
+    pub fn hunt(&self) -> &Hunt {
+        &self.hunt
+    }
+
+    /// The set-up.
+    #[must_use]
+    pub fn setup(&self) -> &SearchSetup {
+        &self.setup
+    }
+
+    /// The point at a place.
+    #[must_use]
+    pub fn point(&self, place: Place) -> &Point {
+        match place {
+            Place::GoodEnd => &self.setup.good_end,
+            // There are as many positions as points.
+            Place::At(position) => self.setup.points.get(position).unwrap_or(&self.setup.good_end),
+        }
+    }
+
+    /// A kernel was built; the signature is that of what runs. Kernels with the same one count as one.
+    pub fn built(&mut self, kernel: &Name, signature: Option<&str>) {
+        let (Some(place), Some(signature)) = (self.places.get(kernel).copied(), signature) else { return };
+        match self.signatures.get(signature) {
+            Some(known) => self.hunt.same(*known, place),
+            None => drop(self.signatures.insert(signature.to_owned(), place)),
+        }
+    }
+
+    /// A kernel can't be built.
+    pub fn unbuildable(&mut self, kernel: &Name, why: &str) {
+        let Some(place) = self.places.get(kernel).copied() else { return };
+        self.left_out.insert(kernel.clone(), format!("not built: {}", why.lines().next().unwrap_or_default()));
+        self.hunt.leave_out(place);
+    }
+
+    /// Takes in a trial.
+    pub fn take(&mut self, trial: &TrialId, observation: &Observation) {
+        let Some(place) = self.places.get(&trial.kernel).copied() else { return };
+        let bad_end = place == Place::At(self.setup.points.len() - 1);
+        let arm = if bad_end { proof::Arm::Baseline } else { proof::Arm::Candidate(0) };
+        let outcome = match self.reading.take(arm, observation, 0.0).outcome {
+            proof::Outcome::SameHang => Outcome::Hang,
+            proof::Outcome::Pass => Outcome::Pass,
+            proof::Outcome::OtherHang => Outcome::Unknown(Unknown::OtherHang),
+            proof::Outcome::Crash => Outcome::Unknown(Unknown::Crash),
+            proof::Outcome::BootFailure => Outcome::Unknown(Unknown::BootFailure),
+            proof::Outcome::NotTriggered => Outcome::Unknown(Unknown::NotTriggered),
+            proof::Outcome::Invalid => Outcome::Unknown(Unknown::Invalid),
+        };
+        self.hunt.record(place, outcome);
+        self.trials.push(SearchTrial { trial: trial.clone(), outcome });
+        if let (Outcome::Unknown(_), Place::At(position)) = (outcome, place)
+            && self.hunt.search().is_left_out(position)
+        {
+            let why = format!("{} ({})", observation.detail(), observation.word());
+            self.left_out.entry(trial.kernel.clone()).or_insert(why);
+        }
+    }
+
+    /// The search so far.
+    #[must_use]
+    pub fn report(&self) -> SearchReport {
+        let search = self.hunt.search();
+        let posterior = search.posterior();
+        let answer = self.hunt.answer(&posterior).map(|answer| match answer {
+            Answer::Found(culprit) => SearchAnswer::Found {
+                culprits: culprit
+                    .positions
+                    .filter(|position| search.is_possible(*position))
+                    .map(|position| self.blamed(position))
+                    .collect(),
+                probability: culprit.probability,
+            },
+            Answer::Refused(why) => SearchAnswer::Refused { why },
+        });
+        SearchReport {
+            hang: self.reading.hang().cloned(),
+            trials: self.trials.clone(),
+            good_end: self.hunt.good_end(),
+            likeliest: self.likeliest(&posterior),
+            left_out: self.left_out.clone(),
+            entropy: posterior.entropy(),
+            answer,
+            setup: self.setup.clone(),
+        }
+    }
+
+    /// What is to blame, or to thank, if this position is the first bad one: going back in time it is the one before.
+    fn blamed(&self, position: usize) -> Point {
+        let place = match (self.setup.find_fix, position) {
+            (false, position) => Place::At(position),
+            (true, 0) => Place::GoodEnd,
+            (true, position) => Place::At(position - 1),
+        };
+        self.point(place).clone()
+    }
+
+    fn likeliest(&self, posterior: &Posterior) -> Vec<PointReport> {
+        let mut order: Vec<(usize, f64)> = posterior.first_bad.iter().copied().enumerate().collect();
+        order.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        let report = |(position, probability): (usize, f64)| PointReport {
+            position,
+            point: self.blamed(position),
+            seen: self.hunt.search().seen(position),
+            probability,
+        };
+        order.into_iter().take(LIKELIEST).filter(|(_, probability)| *probability > 0.0).map(report).collect()
+    }
+}
+
+impl SearchReport {
+    /// The exit code that it stands for.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match &self.answer {
+            Some(SearchAnswer::Found { .. }) => Exit::Expected,
+            Some(SearchAnswer::Refused { why: Refusal::BadEndPasses | Refusal::GoodEndHangs }) => Exit::Contrary,
+            Some(SearchAnswer::Refused { why: Refusal::Trouble }) => Exit::Trouble,
+            Some(SearchAnswer::Refused { why: Refusal::Unknown(_) | Refusal::Same | Refusal::Limit }) | None => Exit::Inconclusive,
+        }
+    }
+
+    /// The search for a terminal.
+    #[must_use]
+    pub fn board(&self, width: Option<u16>) -> String {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).force_no_tty();
+        if let Some(width) = width {
+            table.set_width(width);
+        }
+        let what = self.setup.over.word().to_uppercase();
+        table.set_header(vec!["PROBABILITY".to_owned(), what, "HANGS".to_owned(), "TITLE".to_owned()]);
+        for PointReport { point, seen, probability, .. } in &self.likeliest {
+            let hangs = if seen.trials() == 0 { "-".to_owned() } else { format!("{}/{}", seen.hang, seen.trials()) };
+            table.add_row(vec![format!("{probability:.4}"), short(&point.what).to_owned(), hangs, point.title.clone()]);
+        }
+        let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        text.push_str(&format!("{}\n", self.told()));
+        for (kernel, why) in &self.left_out {
+            text.push_str(&format!("left out: {kernel}: {why}\n"));
+        }
+        text.push_str(&format!("{}\n", self.effort()));
+        text
+    }
+
+    /// What came out, in a sentence.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let (word, first) = (self.setup.over.word(), if self.setup.find_fix { "fix" } else { "first bad" });
+        match &self.answer {
+            None => "no answer yet: it was cut short".to_owned(),
+            Some(SearchAnswer::Found { culprits, probability }) => {
+                let mut text = match culprits.as_slice() {
+                    [only] => {
+                        let role =
+                            if self.setup.find_fix { format!("the {word} that repairs it") } else { format!("the first bad {word}") };
+                        format!("{role}: {} {}", only.what, only.title)
+                    }
+                    several => {
+                        let list: Vec<_> = several.iter().map(|point| format!("\n  {} {}", point.what, point.title)).collect();
+                        format!("the {first} {word} is one of these, which can't be told apart:{}\n", list.concat())
+                    }
+                };
+                text = format!("{} (probability {probability:.4})", text.trim_end());
+                if let [Point { merge: true, what, .. }] = culprits.as_slice() {
+                    let ends = format!("--good \"$(git merge-base {what}^1 {what}^2)\" --bad {what}^2");
+                    text.push_str(&format!("\nit is a merge: `hangproof bisect ... {ends}` searches what came in with it"));
+                }
+                text
+            }
+            Some(SearchAnswer::Refused { why }) => self.refused(*why),
+        }
+    }
+
+    fn refused(&self, why: Refusal) -> String {
+        let [good, bad] = [Some(&self.setup.good_end), self.setup.points.last()].map(|end| end.map_or("?", |end| short(&end.what)));
+        match why {
+            Refusal::BadEndPasses => format!("{bad} doesn't hang, or hardly ever: name another bad end, or a longer --duration"),
+            Refusal::GoodEndHangs => format!("{good} hangs in the same way: name another good end"),
+            Refusal::Unknown(end) => {
+                let end = if end == End::Good { good } else { bad };
+                format!("{end} can't be tested, and it is an end: name another one")
+            }
+            Refusal::Same => format!("{good} and {bad} are the same kernel, bit by bit: what differs isn't compiled"),
+            Refusal::Trouble => "one invalid trial after the other: see the reasons above".to_owned(),
+            Refusal::Limit => "so many trials as were allowed, and no answer: --max-trials allows more".to_owned(),
+        }
+    }
+
+    fn effort(&self) -> String {
+        let count = |wanted: fn(Outcome) -> bool| self.trials.iter().filter(|trial| wanted(trial.outcome)).count();
+        let hangs = count(|outcome| outcome == Outcome::Hang);
+        let passes = count(|outcome| outcome == Outcome::Pass);
+        let unknown = count(|outcome| matches!(outcome, Outcome::Unknown(_)));
+        format!(
+            "{} trials of {} s ({hangs} hangs, {passes} passes, {unknown} unknown) over {} positions; confidence {}; {METHOD}",
+            self.trials.len(),
+            self.setup.duration,
+            self.setup.points.len(),
+            self.setup.design.confidence
+        )
+    }
+
+    /// The finished search as a log that `git bisect replay` reads; none of an unfinished one, or of one that wasn't over commits.
+    #[must_use]
+    pub fn git_bisect_log(&self) -> Option<String> {
+        let Over::Commits { .. } = self.setup.over else { return None };
+        let Some(SearchAnswer::Found { culprits, .. }) = &self.answer else { return None };
+        let setup = &self.setup;
+        let position = |point: &Point| setup.points.iter().position(|other| other == point);
+        // In the line's order: from there on it hangs.
+        let first = |point: &Point| if setup.find_fix { position(point).map_or(0, |fix| fix + 1) } else { position(point).unwrap_or(0) };
+        let (start, end) = (culprits.iter().map(first).min()?, culprits.iter().map(first).max()?);
+        let (good, bad) = if setup.find_fix { ("new", "old") } else { ("good", "bad") };
+        let mut text = "git bisect start\n".to_owned();
+        let mut say = |word: &str, point: &Point| {
+            text.push_str(&format!("# {word}: [{}] {}\ngit bisect {word} {}\n", point.what, point.title, point.what))
+        };
+        say(bad, setup.points.last()?);
+        say(good, &setup.good_end);
+        setup.points.iter().filter(|point| self.left_out.contains_key(&point.kernel)).for_each(|point| say("skip", point));
+        if end + 1 < setup.points.len() {
+            say(bad, &setup.points[end]);
+        }
+        if start > 0 {
+            say(good, &setup.points[start - 1]);
+        }
+        Some(text)
+    }
+}
+
+/// A commit's name is long; everything else is as it is.
+fn short(what: &str) -> &str {
+    if matches!(what.len(), 40 | 64) && what.chars().all(|c| c.is_ascii_hexdigit()) { &what[..12] } else { what }
+}

@@ -1,0 +1,365 @@
+//! A search with its ends proven first, trial by trial: what is tested next, and what is known in the end.
+//!
+//! A search believes that the bad end hangs and that the good end doesn't, so both are shown before anything else is built: the bad end hung
+//! [`BAD_END_HANGS`] times, and the good end passed so often that a bad one, with the rate that the bad end shows, would have hung. A trial that shows neither
+//! is *unknown*: it speaks for nothing, and a position with too many of them is left out. Pure; the result doesn't depend on the order of the records.
+//!
+//! Read [`Hunt`] first.
+
+use serde::{Deserialize, Serialize};
+use statrs::function::beta::ln_beta;
+
+use super::{Culprit, Posterior, Rates, Search, Tally};
+
+/// Hangs of the bad end that show that it hangs, and give a first idea how often.
+pub const BAD_END_HANGS: u64 = 2;
+
+/// The least hang rate of the bad end that a search is for: with a smaller one it would take hundreds of boots.
+pub const LEAST_RATE: f64 = 0.1;
+
+/// Unknown trials, in a row of nothing else, after which a position is left out.
+const UNKNOWN_ENOUGH: u64 = 3;
+
+/// Boot failures after which a position is left out: a kernel that doesn't boot seldom boots the next time.
+const BOOT_FAILURES_ENOUGH: u64 = 2;
+
+/// Invalid trials in a row after which the search ends: what is wrong then is here.
+const INVALID_ENOUGH: u64 = 8;
+
+/// What a search is to show.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Design {
+    /// An answer is wrong with a probability of at most 1 minus this.
+    pub confidence: f64,
+    /// Trials after which it ends without an answer.
+    pub max_trials: u64,
+}
+
+/// One of the ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// That shouldn't hang.
+    Good,
+    /// That should.
+    Bad,
+}
+
+/// Where a trial is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// At the good end, which is before position 0.
+    GoodEnd,
+    /// At a position; the last one is the bad end.
+    At(usize),
+}
+
+/// What a trial means to a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The hang that is looked for.
+    Hang,
+    /// A pass.
+    Pass,
+    /// Neither.
+    Unknown(Unknown),
+}
+
+/// Why a trial is neither good nor bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unknown {
+    /// Another hang than that of the bad end.
+    OtherHang,
+    /// The kernel crashed.
+    Crash,
+    /// It didn't boot.
+    BootFailure,
+    /// The trigger didn't fire.
+    NotTriggered,
+    /// Our own trouble.
+    Invalid,
+}
+
+/// Why a search refuses to look, or gave up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The bad end didn't hang, or hardly ever.
+    BadEndPasses,
+    /// The good end hung in the same way.
+    GoodEndHangs,
+    /// An end can't be built or booted, or its trials show nothing.
+    Unknown(End),
+    /// Both ends are the same kernel.
+    Same,
+    /// Invalid trials one after the other.
+    Trouble,
+    /// So many trials as were allowed.
+    Limit,
+}
+
+/// A search's end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The first bad one.
+    Found(Culprit),
+    /// None.
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Unclear {
+    unknown: u64,
+    boot_failures: u64,
+}
+
+/// A search as it stands, its ends included.
+#[derive(Debug, Clone)]
+pub struct Hunt {
+    search: Search,
+    design: Design,
+    good_end: Tally,
+    unclear: Vec<Unclear>,
+    unclear_good: Unclear,
+    trials: u64,
+    invalid_in_a_row: u64,
+    refusal: Option<Refusal>,
+}
+
+impl Hunt {
+    /// A search over so many positions, at least one, nothing tested.
+    #[must_use]
+    pub fn new(positions: usize, design: Design) -> Self {
+        let search = Search::new(positions, Rates::default(), design.confidence);
+        Self {
+            unclear: vec![Unclear::default(); search.positions()],
+            search,
+            design,
+            good_end: Tally::default(),
+            unclear_good: Unclear::default(),
+            trials: 0,
+            invalid_in_a_row: 0,
+            refusal: None,
+        }
+    }
+
+    /// What was seen, position by position.
+    #[must_use]
+    pub fn search(&self) -> &Search {
+        &self.search
+    }
+
+    /// What was seen at the good end.
+    #[must_use]
+    pub fn good_end(&self) -> Tally {
+        self.good_end
+    }
+
+    /// Trials so far.
+    #[must_use]
+    pub fn trials(&self) -> u64 {
+        self.trials
+    }
+
+    /// Takes in a trial.
+    pub fn record(&mut self, place: Place, outcome: Outcome) {
+        self.trials += 1;
+        self.invalid_in_a_row = if outcome == Outcome::Unknown(Unknown::Invalid) { self.invalid_in_a_row + 1 } else { 0 };
+        let tally = match outcome {
+            Outcome::Hang => Tally { hang: 1, pass: 0 },
+            Outcome::Pass => Tally { hang: 0, pass: 1 },
+            Outcome::Unknown(unknown) => return self.unclear(place, unknown),
+        };
+        match place {
+            Place::GoodEnd => {
+                self.good_end = self.good_end.plus(tally);
+                self.search.record_good_end(tally);
+            }
+            Place::At(position) => self.search.record(position, tally),
+        }
+    }
+
+    fn unclear(&mut self, place: Place, why: Unknown) {
+        let (unclear, seen) = match place {
+            Place::GoodEnd => (Some(&mut self.unclear_good), self.good_end),
+            Place::At(position) => (self.unclear.get_mut(position), self.search.seen(position)),
+        };
+        let Some(unclear) = unclear else { return };
+        unclear.unknown += 1;
+        unclear.boot_failures += u64::from(why == Unknown::BootFailure);
+        if unclear.boot_failures >= BOOT_FAILURES_ENOUGH || (unclear.unknown >= UNKNOWN_ENOUGH && unclear.unknown > seen.trials()) {
+            self.leave_out(place);
+        }
+    }
+
+    /// A kernel can't be tested. Of an end, that ends the search.
+    pub fn leave_out(&mut self, place: Place) {
+        match place {
+            Place::GoodEnd => self.refuse(Refusal::Unknown(End::Good)),
+            Place::At(position) if position == self.bad_end() => self.refuse(Refusal::Unknown(End::Bad)),
+            Place::At(position) => self.search.leave_out(position),
+        }
+    }
+
+    /// The same kernel, bit by bit, is at both places.
+    pub fn same(&mut self, one: Place, other: Place) {
+        let number = |place| match place {
+            Place::GoodEnd => None,
+            Place::At(position) => Some(position),
+        };
+        let (from, to) = if number(one) < number(other) { (one, other) } else { (other, one) };
+        if let Some(to) = number(to)
+            && !self.search.same(number(from), to)
+        {
+            self.refuse(Refusal::Same);
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
+    }
+
+    fn bad_end(&self) -> usize {
+        self.search.positions() - 1
+    }
+
+    /// Whether the bad end hung as often as it has to.
+    #[must_use]
+    pub fn bad_end_is_proven(&self) -> bool {
+        self.search.seen(self.bad_end()).hang >= BAD_END_HANGS
+    }
+
+    /// Whether the good end passed as often as it has to: the passes of a bad one, its rate as the bad end shows it, are as rare as an error may be.
+    #[must_use]
+    pub fn good_end_is_proven(&self) -> bool {
+        let (bad, passes) = (self.search.seen(self.bad_end()), self.good_end.pass as f64);
+        let (hang, pass) = (1.0 + bad.hang as f64, 1.0 + bad.pass as f64);
+        self.good_end.pass > 0 && ln_beta(hang, pass + passes) - ln_beta(hang, pass) <= (1.0 - self.design.confidence).ln()
+    }
+
+    /// Passes of the bad end in a row that say that it hangs less often than [`LEAST_RATE`].
+    fn too_many_passes(&self) -> u64 {
+        ((1.0 - self.design.confidence).ln() / (1.0 - LEAST_RATE).ln()).ceil() as u64
+    }
+
+    /// The answer, once there is one.
+    #[must_use]
+    pub fn answer(&self, posterior: &Posterior) -> Option<Answer> {
+        let refused = |refusal| Some(Answer::Refused(refusal));
+        if let Some(refusal) = self.refusal {
+            return refused(refusal);
+        }
+        if self.good_end.hang > 0 {
+            return refused(Refusal::GoodEndHangs);
+        }
+        let bad = self.search.seen(self.bad_end());
+        let unlikely = (bad.hang + 1) * self.too_many_passes();
+        if !self.bad_end_is_proven() && bad.trials() >= unlikely {
+            return refused(Refusal::BadEndPasses);
+        }
+        if self.bad_end_is_proven()
+            && self.good_end_is_proven()
+            && let Some(culprit) = self.search.answer(posterior)
+        {
+            return Some(Answer::Found(culprit));
+        }
+        if self.invalid_in_a_row >= INVALID_ENOUGH {
+            return refused(Refusal::Trouble);
+        }
+        if self.trials >= self.design.max_trials { refused(Refusal::Limit) } else { None }
+    }
+
+    /// Where the next trial is to be made, while there is no answer: at the bad end until it is proven, then at the good end, then where it tells most
+    /// for its `cost`.
+    #[must_use]
+    pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> Place {
+        if !self.bad_end_is_proven() {
+            Place::At(self.bad_end())
+        } else if !self.good_end_is_proven() {
+            Place::GoodEnd
+        } else {
+            Place::At(self.search.next(posterior, cost))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hunt() -> Hunt {
+        Hunt::new(8, Design { confidence: 0.95, max_trials: 300 })
+    }
+
+    fn next(hunt: &Hunt) -> Place {
+        hunt.next(&hunt.search.posterior(), |_| 1.0)
+    }
+
+    fn answer(hunt: &Hunt) -> Option<Answer> {
+        hunt.answer(&hunt.search.posterior())
+    }
+
+    const BAD: Place = Place::At(7);
+
+    #[test]
+    fn both_ends_come_first_and_the_good_one_takes_more_where_hangs_are_rare() {
+        let mut often = Hunt::new(8, Design { confidence: 0.96, max_trials: 300 });
+        assert_eq!(next(&often), BAD);
+        often.record(BAD, Outcome::Hang);
+        assert_eq!(next(&often), BAD);
+        often.record(BAD, Outcome::Hang);
+        let mut rare = often.clone();
+        (0..18).for_each(|_| rare.record(BAD, Outcome::Pass));
+        let mut passes = [0, 0];
+        for (hunt, passes) in [&mut often, &mut rare].into_iter().zip(&mut passes) {
+            while next(hunt) == Place::GoodEnd {
+                assert_eq!(answer(hunt), None);
+                hunt.record(Place::GoodEnd, Outcome::Pass);
+                *passes += 1;
+            }
+        }
+        assert_eq!(passes, [4, 39]);
+    }
+
+    #[test]
+    fn ends_that_are_not_what_they_should_be_are_refused() {
+        let mut passes = hunt();
+        (0..29).for_each(|_| passes.record(BAD, Outcome::Pass));
+        assert_eq!(answer(&passes), Some(Answer::Refused(Refusal::BadEndPasses)));
+        let mut hangs = hunt();
+        (0..2).for_each(|_| hangs.record(BAD, Outcome::Hang));
+        hangs.record(Place::GoodEnd, Outcome::Hang);
+        assert_eq!(answer(&hangs), Some(Answer::Refused(Refusal::GoodEndHangs)));
+        let mut unbuilt = hunt();
+        unbuilt.leave_out(BAD);
+        assert_eq!(answer(&unbuilt), Some(Answer::Refused(Refusal::Unknown(End::Bad))));
+        let mut same = hunt();
+        same.same(BAD, Place::GoodEnd);
+        assert_eq!(answer(&same), Some(Answer::Refused(Refusal::Same)));
+        let mut trouble = hunt();
+        (0..2).for_each(|_| trouble.record(BAD, Outcome::Unknown(Unknown::Invalid)));
+        assert_eq!(answer(&trouble), None);
+        trouble.record(BAD, Outcome::Unknown(Unknown::Invalid));
+        assert_eq!(answer(&trouble), Some(Answer::Refused(Refusal::Unknown(End::Bad))));
+        let mut limited = Hunt::new(8, Design { confidence: 0.95, max_trials: 3 });
+        (0..3).for_each(|_| limited.record(BAD, Outcome::Pass));
+        assert_eq!(answer(&limited), Some(Answer::Refused(Refusal::Limit)));
+    }
+
+    #[test]
+    fn what_cannot_be_tested_is_left_out_and_the_same_kernel_counts_once() {
+        let mut hunt = hunt();
+        (0..4).for_each(|_| hunt.record(BAD, Outcome::Hang));
+        (0..6).for_each(|_| hunt.record(Place::GoodEnd, Outcome::Pass));
+        (0..2).for_each(|_| hunt.record(Place::At(3), Outcome::Unknown(Unknown::BootFailure)));
+        assert_ne!(next(&hunt), Place::At(3));
+        // Positions 4 to 7 are one kernel, and so are the good end and 0 to 2: it came with 3, which doesn't boot.
+        hunt.same(Place::At(4), BAD);
+        hunt.same(Place::At(2), Place::GoodEnd);
+        assert_eq!(answer(&hunt), Some(Answer::Found(Culprit { positions: 3..=4, probability: 1.0 })));
+        assert!(hunt.search.is_possible(3) && hunt.search.is_possible(4) && !hunt.search.is_possible(5));
+    }
+}

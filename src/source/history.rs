@@ -1,0 +1,260 @@
+//! The history of a repository on this machine: revisions, the commits between two of them, and what differs.
+//!
+//! It only reads: no checkout, no index and no ref of the user's is touched, and nothing that the repository configures is run. Commits are taken along the
+//! first parents, where a history is a line; what came in with a merge is the merge's.
+//!
+//! Read [`Repository`] first.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::git::reading;
+use super::program::{Program, ProgramError, last_lines};
+
+/// Why a repository can't be searched.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// git is missing, or failed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// No repository.
+    #[error("{} is no git repository ({why}): name a clone of a kernel's", path.display())]
+    NoRepository {
+        /// The path.
+        path: PathBuf,
+        /// What git says.
+        why: String,
+    },
+    /// Its history was cut off.
+    #[error("{} is a shallow clone, which lacks commits: `git -C {} fetch --unshallow`", path.display(), path.display())]
+    Shallow {
+        /// The repository.
+        path: PathBuf,
+    },
+    /// Files were changed and not committed.
+    #[error("{} has changes that are in no commit ({}): commit or stash them, so that what is tested is what the commits hold", path.display(), files.join(", "))]
+    Dirty {
+        /// The repository.
+        path: PathBuf,
+        /// Some of the files.
+        files: Vec<String>,
+    },
+    /// No such revision.
+    #[error("{} has no commit {revision:?}: name a commit, a tag or a branch of it", path.display())]
+    NoCommit {
+        /// The repository.
+        path: PathBuf,
+        /// What was asked for.
+        revision: String,
+    },
+    /// A commit lacks a file that the kernel is configured from, or isn't a kernel.
+    #[error("commit {commit} has no {file}: {why}")]
+    Lacks {
+        /// The commit.
+        commit: String,
+        /// The file.
+        file: String,
+        /// What it is for, and what to do.
+        why: String,
+    },
+    /// Both ends are the same commit.
+    #[error("{old} and {new} are the same commit: name two")]
+    OneCommit {
+        /// The older end.
+        old: String,
+        /// The newer one.
+        new: String,
+    },
+    /// The newer end is the older one.
+    #[error("{old} comes after {new}: {remedy}")]
+    Swapped {
+        /// What should be the older end.
+        old: String,
+        /// What should be the newer one.
+        new: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Neither comes after the other.
+    #[error("{new} doesn't come after {old}, they only share {base}: test that one, and name it in place of {old} if it is like it")]
+    Apart {
+        /// What should be the older end.
+        old: String,
+        /// What should be the newer one.
+        new: String,
+        /// The last commit that both have.
+        base: String,
+    },
+    /// What differs can't be written down.
+    #[error("write {}: {cause}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+}
+
+/// A commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its full name.
+    pub id: String,
+    /// The first line of its message.
+    pub title: String,
+    /// It has more than one parent.
+    pub is_merge: bool,
+}
+
+/// What git is to tell of a commit.
+const FORMAT: &str = "--format=%H%x00%P%x00%s";
+
+impl Commit {
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = line.splitn(3, '\0');
+        let (id, parents, title) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Self { id: id.to_owned(), title: title.to_owned(), is_merge: parents.contains(' ') })
+    }
+
+    /// Its name as people write it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
+/// A repository on this machine.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    path: PathBuf,
+}
+
+impl Repository {
+    /// Opens the repository that holds `path`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn open(path: &Path) -> Result<Self, HistoryError> {
+        let no_repository = |why| HistoryError::NoRepository { path: path.to_owned(), why };
+        let absolute = path.canonicalize().map_err(|error| no_repository(error.to_string()))?;
+        let output = Self { path: absolute }.git(["rev-parse", "--path-format=absolute", "--git-common-dir"]).output().await?;
+        if !output.status.success() {
+            return Err(no_repository(last_lines(&output.stderr)));
+        }
+        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
+        // `.git` of a checkout; a bare repository is its own.
+        let checkout = path.parent().filter(|_| path.file_name() == Some(OsStr::new(".git"))).map(Path::to_owned);
+        Ok(Self { path: checkout.unwrap_or(path) })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn git<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
+        let mut git = reading(&self.path);
+        git.command.args(arguments);
+        git
+    }
+
+    async fn lines<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Vec<String>, HistoryError> {
+        let text = self.git(arguments).success().await?;
+        Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+    }
+
+    /// Refuses a clone without its history, and one with changes that are in no commit.
+    ///
+    /// # Errors
+    /// When it is one of the two.
+    pub async fn whole(&self) -> Result<(), HistoryError> {
+        let path = || self.path.clone();
+        if self.lines(["rev-parse", "--is-shallow-repository"]).await?.first().is_some_and(|line| line == "true") {
+            return Err(HistoryError::Shallow { path: path() });
+        }
+        if self.lines(["rev-parse", "--is-bare-repository"]).await?.first().is_some_and(|line| line == "true") {
+            return Ok(());
+        }
+        let changed = self.lines(["status", "--porcelain", "--untracked-files=no"]).await?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let mut files: Vec<_> = changed.iter().take(3).filter_map(|line| line.get(3..)).map(str::to_owned).collect();
+        if changed.len() > files.len() {
+            files.push(format!("and {} more", changed.len() - files.len()));
+        }
+        Err(HistoryError::Dirty { path: path(), files })
+    }
+
+    /// The commit of a revision.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn commit(&self, revision: &str) -> Result<Commit, HistoryError> {
+        let unknown = || HistoryError::NoCommit { path: self.path.clone(), revision: revision.to_owned() };
+        let output = self
+            .git(["log", "-1", "--no-show-signature", FORMAT, "--end-of-options", &format!("{revision}^{{commit}}"), "--"])
+            .output()
+            .await?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().next().filter(|_| output.status.success()).ok_or_else(unknown)?;
+        Commit::read(line).ok_or_else(unknown)
+    }
+
+    /// The commits after `old` up to `new`, the oldest first, along the first parents.
+    ///
+    /// # Errors
+    /// When `new` doesn't come after `old`; `swapped` is what to do if it is the other way round.
+    pub async fn between(&self, old: &Commit, new: &Commit, swapped: &'static str) -> Result<Vec<Commit>, HistoryError> {
+        let (older, newer) = (old.short().to_owned(), new.short().to_owned());
+        if old == new {
+            return Err(HistoryError::OneCommit { old: older, new: newer });
+        }
+        let base = self.git(["merge-base", &old.id, &new.id]).output().await?;
+        let base = String::from_utf8_lossy(&base.stdout).trim().to_owned();
+        if base == new.id {
+            return Err(HistoryError::Swapped { old: older, new: newer, remedy: swapped });
+        }
+        if base != old.id {
+            let base = if base.is_empty() { "nothing".to_owned() } else { base.get(..12).unwrap_or_default().to_owned() };
+            return Err(HistoryError::Apart { old: older, new: newer, base });
+        }
+        let range = format!("{}..{}", old.id, new.id);
+        let lines = self.lines(["log", "--reverse", "--first-parent", "--no-show-signature", FORMAT, &range, "--"]).await?;
+        Ok(lines.iter().filter_map(|line| Commit::read(line)).collect())
+    }
+
+    /// Whether a commit holds a file.
+    ///
+    /// # Errors
+    /// When git can't be run.
+    pub async fn holds(&self, commit: &Commit, file: &Path) -> Result<bool, HistoryError> {
+        let name = format!("{}:{}", commit.id, file.display());
+        Ok(self.git(["cat-file", "-e", &name]).output().await?.status.success())
+    }
+
+    /// How many files differ between two commits.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn distance(&self, one: &str, other: &str) -> Result<usize, HistoryError> {
+        let names = self.git(["diff-tree", "-r", "-z", "--name-only", "--no-renames", one, other, "--"]).success().await?;
+        Ok(names.iter().filter(|byte| **byte == 0).count())
+    }
+
+    /// Writes what differs between two commits to a file, as a patch that makes `to` of `from`.
+    ///
+    /// # Errors
+    /// When git fails, or the file can't be written.
+    pub async fn difference(&self, from: &str, to: &str, place: &Path) -> Result<(), HistoryError> {
+        let form = ["-p", "-r", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/"];
+        let text = self.git(["diff-tree"].into_iter().chain(form).chain([from, to, "--"])).success().await?;
+        let failed = |cause| HistoryError::Write { path: place.to_owned(), cause };
+        let folder = place.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        std::io::Write::write_all(&mut file, &text).map_err(failed)?;
+        file.persist(place).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
