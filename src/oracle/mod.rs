@@ -504,12 +504,13 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
     }
 }
 
-/// How long the guest has lived since the last progress, by the heartbeats that its agent made: one that is stopped or starved makes none.
+/// How long the guest has lived since the last progress, by the heartbeats that its agent made: one that is stopped or starved makes none. Heartbeats that
+/// brought no news aren't kept, so it is counted from the last one before the progress, less the time from there to it.
 fn lived(evidence: &Evidence, last_progress: At) -> Duration {
-    let mut since = evidence.beats.iter().filter(|(at, _)| *at >= last_progress).map(|(_, beat)| beat.seq);
-    let first = since.next().unwrap_or_default();
-    Duration::from_millis(BEAT_INTERVAL_MS)
-        .saturating_mul(u32::try_from(since.next_back().unwrap_or(first).saturating_sub(first)).unwrap_or(u32::MAX))
+    let before = evidence.beats.iter().rfind(|(at, _)| *at <= last_progress).or(evidence.beats.first());
+    let (Some((since, first)), Some((_, last))) = (before, evidence.beats.last()) else { return Duration::ZERO };
+    let beats = u32::try_from(last.seq.saturating_sub(first.seq)).unwrap_or(u32::MAX);
+    Duration::from_millis(BEAT_INTERVAL_MS).saturating_mul(beats).saturating_sub(last_progress.since(*since))
 }
 
 /// Whether the agent's probe hangs in the filesystem. One that comes back with an error at once doesn't move the progress clock either.

@@ -395,3 +395,18 @@ fn a_guest_that_hardly_lives_is_no_hang_and_is_given_up_at_last() {
     is_open_throughout(&evidence, 15..375);
     is_invalid(seen(evidence, 376), Fault::Host, "the guest lived for 44 s of 360 s without progress: free the host's CPUs");
 }
+
+#[test]
+fn heartbeats_without_news_are_not_kept_and_count_all_the_same() {
+    // As the trial thins them: the reproducer's count came last, and of all heartbeats since then only the newest is there.
+    let mut evidence = healthy(15);
+    evidence.counts.push((At(15_400), Count { operations: 751, oom_kills: None }));
+    let last = evidence.beats.last().unwrap().1;
+    for second in (16..=136).step_by(10) {
+        evidence.beats.retain(|(at, _)| *at <= At(15_000));
+        let beat = Beat { seq: last.seq + (second - 15) * 2, uptime_ms: second * 1000, probe_pending_ms: (second - 15) * 1000, ..last };
+        evidence.beats.push((At(second * 1000), beat));
+        let judgement = judged(&evidence, second);
+        assert_eq!(matches!(judgement, Judgement::Closed(Observation::Hang(_))), second == 136, "at {second} s: {judgement:?}");
+    }
+}

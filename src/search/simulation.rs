@@ -1,66 +1,166 @@
-//! Simulated searches: how often the answer is wrong.
+//! Simulated searches: how often the answer is wrong, and how many boots it takes, beside two other ways.
 //!
-//! Small, because it runs in a debug build; boots are counted in here, but held against nothing yet.
+//! The first one is `git bisect run` with as many repeats as hold the same error rate, for which it has to be told the hang rate. The other one is the
+//! published method as it is (git_bayesect, 2026): Jeffreys priors on both rates, stopping at the same confidence; it doesn't prove its ends.
+//! `cargo test --release --lib search::simulation -- --nocapture --ignored` prints the table.
 //!
-//! Read [`search`] first.
+//! Read [`Line`] first.
 
 use super::*;
 use crate::stats::Random;
 
 const CONFIDENCE: f64 = 0.95;
 
-/// Searches for a random first bad one. Returns whether the answer is right, and the boots.
-fn search(positions: usize, rates: Rates, hang_rate: f64, invalid: f64, random: &mut Random) -> (bool, u64) {
-    let first_bad = random.below(positions);
-    let mut search = Search::new(positions, rates, CONFIDENCE);
-    let (mut boots, mut proven) = (0, 0);
-    // The bad end is proven first: until it hung three times.
-    while proven < 3 {
-        boots += 1;
-        let hang = random.unit() < hang_rate;
-        search.record(positions - 1, Tally { hang: hang.into(), pass: (!hang).into() });
-        proven += u64::from(hang);
+/// Boots after which a search that has no answer is a wrong one.
+const ENOUGH: u64 = 5000;
+
+/// A line with its hang, and the hazards of testing it.
+#[derive(Clone, Copy)]
+struct Line {
+    positions: usize,
+    hang_rate: f64,
+    invalid: f64,
+}
+
+/// What a way of searching came to.
+#[derive(Default)]
+struct Account {
+    searches: u64,
+    wrong: u64,
+    boots: u64,
+}
+
+impl Account {
+    fn take(&mut self, (right, boots): (bool, u64)) {
+        self.searches += 1;
+        self.wrong += u64::from(!right);
+        self.boots += boots;
     }
-    loop {
-        let posterior = search.posterior();
-        if let Some(culprit) = search.answer(&posterior) {
-            return (culprit.positions == (first_bad..=first_bad), boots);
-        }
-        let position = search.next(&posterior, |_| 1.0);
-        boots += 1;
-        // A search that doesn't end is a wrong one.
-        if boots > 500 {
-            return (false, boots);
-        }
-        if random.unit() < invalid {
-            continue;
-        }
-        let hang = position >= first_bad && random.unit() < hang_rate;
-        search.record(position, Tally { hang: hang.into(), pass: (!hang).into() });
+
+    fn boots(&self) -> f64 {
+        self.boots as f64 / self.searches as f64
     }
 }
 
-/// Share of wrong answers, and mean boots.
-fn many(positions: usize, rates: Rates, hang_rate: f64, invalid: f64, searches: u64) -> (f64, f64) {
-    let mut random = Random::new(positions as u64);
-    let (mut wrong, mut boots) = (0, 0);
-    for _ in 0..searches {
-        let (right, took) = search(positions, rates, hang_rate, invalid, &mut random);
-        wrong += u64::from(!right);
-        boots += took;
+impl Line {
+    /// Our way, both ends proven first. Boots of the search alone come second.
+    fn hunt(self, random: &mut Random) -> (bool, u64) {
+        let first_bad = random.below(self.positions);
+        let mut hunt = Hunt::new(self.positions, Design { confidence: CONFIDENCE, max_trials: ENOUGH });
+        loop {
+            let posterior = hunt.search().posterior();
+            if let Some(answer) = hunt.answer(&posterior) {
+                let right = matches!(&answer, Answer::Found(culprit) if culprit.positions == (first_bad..=first_bad));
+                return (right, hunt.trials());
+            }
+            let place = hunt.next(&posterior, |_| 1.0);
+            let is_bad = matches!(place, Place::At(position) if position >= first_bad);
+            let outcome = if random.unit() < self.invalid {
+                Outcome::Unknown(Unknown::Invalid)
+            } else if is_bad && random.unit() < self.hang_rate {
+                Outcome::Hang
+            } else {
+                Outcome::Pass
+            };
+            hunt.record(place, outcome);
+        }
     }
-    (wrong as f64 / searches as f64, boots as f64 / searches as f64)
+
+    /// The published way.
+    fn anchor(self, random: &mut Random) -> (bool, u64) {
+        let first_bad = random.below(self.positions);
+        let jeffreys = Prior { hang: 0.5, pass: 0.5 };
+        let mut search = Search::new(self.positions, Rates { bad: jeffreys, good: jeffreys }, CONFIDENCE);
+        for boots in 0..ENOUGH {
+            let posterior = search.posterior();
+            if let Some(culprit) = search.answer(&posterior) {
+                return (culprit.positions == (first_bad..=first_bad), boots);
+            }
+            let position = search.next(&posterior, |_| 1.0);
+            if random.unit() >= self.invalid {
+                let hang = position >= first_bad && random.unit() < self.hang_rate;
+                search.record(position, Tally { hang: hang.into(), pass: (!hang).into() });
+            }
+        }
+        (false, ENOUGH)
+    }
+
+    /// git's way, with repeats for this hang rate: none of the steps may call a bad one good.
+    fn fixed(self, random: &mut Random) -> (bool, u64) {
+        let first_bad = random.below(self.positions);
+        let steps = (self.positions as f64).log2().ceil().max(1.0);
+        let miss = 1.0 - CONFIDENCE.powf(1.0 / steps);
+        let repeats = (miss.ln() / (1.0 - self.hang_rate).ln()).ceil().max(1.0) as u64;
+        let (mut low, mut high, mut boots) = (0, self.positions - 1, 0);
+        while low < high {
+            let middle = (low + high) / 2;
+            let mut valid = 0;
+            let mut hung = false;
+            while valid < repeats && !hung {
+                boots += 1;
+                if random.unit() >= self.invalid {
+                    valid += 1;
+                    hung = middle >= first_bad && random.unit() < self.hang_rate;
+                }
+            }
+            if hung {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        (low == first_bad, boots)
+    }
+}
+
+fn many(searches: u64, line: Line, way: fn(Line, &mut Random) -> (bool, u64)) -> Account {
+    let mut random = Random::new(line.positions as u64);
+    let mut account = Account::default();
+    (0..searches).for_each(|_| account.take(way(line, &mut random)));
+    account
 }
 
 #[test]
 fn wrong_answers_are_as_rare_as_promised() {
-    for (positions, searches) in [(10, 100), (100, 20)] {
+    for (positions, searches) in [(10, 150), (100, 40), (10_000, 3)] {
         for (hang_rate, invalid) in [(1.0, 0.0), (0.8, 0.0), (0.5, 0.05), (0.3, 0.0), (0.1, 0.05)] {
-            let (wrong, boots) = many(positions, Rates::default(), hang_rate, invalid, searches);
+            let account = many(searches, Line { positions, hang_rate, invalid }, Line::hunt);
             // Three standard errors on top: what chance may add.
             let error = 1.0 - CONFIDENCE;
             let slack = 3.0 * (error * CONFIDENCE / searches as f64).sqrt();
-            assert!(wrong <= error + slack, "{positions} {hang_rate}: {wrong}, {boots} boots");
+            let wrong = account.wrong as f64 / searches as f64;
+            assert!(wrong <= error + slack, "{positions} {hang_rate}: {wrong}, {} boots", account.boots());
         }
     }
+}
+
+#[test]
+#[ignore = "takes minutes in a debug build; `scripts/bench search` runs it"]
+#[expect(clippy::print_stdout, reason = "the table is what it is for")]
+fn boots_beside_other_ways() {
+    println!("{:>9} {:>5} {:>8} | {:>6} {:>7} | {:>6} {:>7} | {:>6} {:>7} | ratio", "positions", "rate", "invalid", "boots", "wrong", "git", "wrong", "anchor", "wrong");
+    let (mut ours, mut theirs) = (0.0, 0.0);
+    for positions in [10, 100, 1000, 10_000] {
+        for hang_rate in [1.0, 0.8, 0.5, 0.3, 0.1] {
+            for invalid in [0.0, 0.05] {
+                let line = Line { positions, hang_rate, invalid };
+                let searches = 2_000_000 / (positions as u64 + 1000);
+                let [hunt, git, anchor] = [Line::hunt, Line::fixed, Line::anchor].map(|way| many(searches, line, way));
+                let wrong = |account: &Account| format!("{:.2} %", 100.0 * account.wrong as f64 / account.searches as f64);
+                println!(
+                    "{positions:>9} {hang_rate:>5} {invalid:>8} | {:>6.1} {:>7} | {:>6.1} {:>7} | {:>6.1} {:>7} | {:.2}",
+                    hunt.boots(),
+                    wrong(&hunt),
+                    git.boots(),
+                    wrong(&git),
+                    anchor.boots(),
+                    wrong(&anchor),
+                    hunt.boots() / anchor.boots()
+                );
+                (ours, theirs) = (ours + hunt.boots().ln(), theirs + anchor.boots().ln());
+                assert!(hunt.wrong as f64 <= (1.0 - CONFIDENCE) * searches as f64 + 3.0 * (0.05 * 0.95 * searches as f64).sqrt());
+            }
+        }
+    }
+    println!("boots beside the anchor's, geometric mean: {:.2}", ((ours - theirs) / 40.0_f64).exp());
 }
