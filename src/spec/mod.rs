@@ -376,6 +376,17 @@ pub enum Expected {
     BootFailure,
 }
 
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pass => "pass",
+            Self::Hang => "hang",
+            Self::Crash => "crash",
+            Self::BootFailure => "boot-failure",
+        })
+    }
+}
+
 /// The program that provokes the hang.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reproducer {
