@@ -50,6 +50,8 @@ pub struct Definitions {
     pub images: BTreeMap<Name, Image>,
     /// Pipelines by name.
     pub pipelines: BTreeMap<Name, Pipeline>,
+    /// Programs that a file names for its guests and that this machine hasn't, by the file.
+    pub absent: BTreeMap<PathBuf, Vec<Problem>>,
 }
 
 /// A name of a kernel, image or pipeline: `[a-z0-9][a-z0-9._-]*`, at most 64 characters, so that it is safe as a file name.
