@@ -403,7 +403,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             },
             Command::Shell { kernel, image, ssh_port, words } => {
                 kernel_of(&definitions, &kernel)?;
-                image_of(&definitions, &image)?;
+                definitions.present([&*image_of(&definitions, &image)?.defined_in])?;
                 let wanted = shell::Wanted { kernel, image, ssh_port, words };
                 shell::open(&store, &definitions, wanted, &events, stop.clone()).await.map(|exit| (exit, String::new()))
             }
@@ -505,6 +505,7 @@ async fn build_one(store: &Store, definitions: &Definitions, name: &Name, jobs: 
 
 async fn make_image(store: &Store, definitions: &Definitions, name: &Name, events: &Events) -> Result<(Exit, String)> {
     let image = image_of(definitions, name)?;
+    definitions.present([&*image.defined_in])?;
     let disks = image::make(store, image, events).await.with_context(|| format!("making the image {name}"))?;
     let paths: Vec<String> = disks.members.iter().map(|path| path.display().to_string()).collect();
     Ok((Exit::Expected, paths.join("\n")))
@@ -599,6 +600,8 @@ fn pipeline_of(definitions: &Definitions, name: &Name, set: &[(String, String)])
         definitions = definitions.with_parameter(name, key, value).map_err(|error| Usage(error.to_string()))?;
     }
     let pipeline = definitions.pipelines.get(name).context("the pipeline is there")?.clone();
+    let image = image_of(&definitions, &pipeline.image)?;
+    definitions.present([&*pipeline.defined_in, &*image.defined_in])?;
     Ok((definitions, pipeline))
 }
 

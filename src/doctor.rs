@@ -53,7 +53,7 @@ pub async fn examine() -> Vec<Check> {
     add("qemu", find_qemu().map(|path| path.display().to_string()).map_err(|error| error.to_string()));
     add("accelerator", accelerator().await);
     for (program, package) in BUILD {
-        let found = crate::source::program::find(program).map(|path| path.display().to_string());
+        let found = crate::program::find(program).map(|path| path.display().to_string());
         add(program, found.ok_or_else(|| format!("missing: run `apt-get install {package}`")));
     }
     for needed in programs::ALL {

@@ -13,6 +13,7 @@ pub mod image;
 pub mod mitigation;
 pub mod oracle;
 pub mod plan;
+pub mod program;
 pub mod progress;
 pub mod proof;
 pub mod prove;

@@ -5,15 +5,14 @@
 //! Read [`prepare`].
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use hangproof_wire::PAYLOAD_TARGET;
 use sha2::Digest as _;
 
 use crate::image::{ImageError, Payload};
+use crate::program::{self, ProgramError};
 use crate::spec::{DIR, DURATION, Pipeline, Program};
 use crate::trial::GUEST_FOLDER;
-use crate::vm::hardened;
 
 /// A reproducer, ready to be put into guests.
 #[derive(Debug, Clone)]
@@ -29,9 +28,9 @@ pub struct Ready {
 /// Why a reproducer can't be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum ReproducerError {
-    /// The compiler isn't there.
-    #[error("the C compiler `gcc` could not be run ({0}): run `apt-get install gcc libc6-dev`")]
-    NoCompiler(std::io::Error),
+    /// The compiler isn't there, or doesn't come to an end.
+    #[error(transparent)]
+    Compiler(#[from] ProgramError),
     /// It doesn't compile.
     #[error("{} does not compile as a static program:\n{said}", source_file.display())]
     Compile {
@@ -59,7 +58,7 @@ impl ReproducerError {
     pub fn is_the_definitions(&self) -> bool {
         match self {
             Self::Compile { .. } | Self::Copy { .. } | Self::Payload(_) => true,
-            Self::NoCompiler(_) => false,
+            Self::Compiler(_) => false,
         }
     }
 }
@@ -101,16 +100,13 @@ async fn compile(source: &Path, folder: &Path) -> Result<PathBuf, ReproducerErro
     let programs = folder.join("programs");
     std::fs::create_dir_all(&programs).map_err(|cause| ReproducerError::Copy { file: programs.clone(), cause })?;
     let program = programs.join(source.file_stem().unwrap_or_default());
-    let output = hardened("gcc")
+    let mut gcc = program::Program::new("gcc", "gcc libc6-dev");
+    gcc.command
         .args(["-std=gnu11", "-O2", "-static", "-pthread", "-o"])
         .arg(&program)
         .arg(source.file_name().unwrap_or_default())
-        .current_dir(folder)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(ReproducerError::NoCompiler)?;
+        .current_dir(folder);
+    let output = gcc.output().await?;
     if output.status.success() {
         return Ok(program);
     }

@@ -196,7 +196,7 @@ impl Run<'_> {
                 Report { complete: false, ..(**before).clone() }
             }
             Plan::Repeats(_) | Plan::Calibration(..) | Plan::Proof(_) | Plan::Search(..) | Plan::Step(..) => {
-                self.empty_report(started, &shared)
+                self.empty_report(started, &shared).await
             }
         };
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
@@ -469,7 +469,7 @@ impl Run<'_> {
         }
     }
 
-    fn empty_report(&self, started: jiff::Timestamp, shared: &Shared) -> Report {
+    async fn empty_report(&self, started: jiff::Timestamp, shared: &Shared) -> Report {
         let kernel = |cell: &Cell| KernelReport::new(cell.clone(), Vec::new(), Err("the run ended before it was built".to_owned()));
         Report {
             schema: SCHEMA,
@@ -483,7 +483,7 @@ impl Run<'_> {
             host: Host {
                 accelerator: shared.probed.accelerator,
                 reason: shared.probed.reason.clone(),
-                qemu: qemu_version(),
+                qemu: qemu_version().await,
                 cpus: cpus(),
                 jobs: shared.jobs,
             },
@@ -532,9 +532,12 @@ fn fitting_jobs(cpus_each: u32, mib_each: u64) -> usize {
 }
 
 /// First line of `qemu-system-x86_64 --version`.
-fn qemu_version() -> String {
-    let output = crate::vm::find_qemu().ok().and_then(|qemu| std::process::Command::new(qemu).arg("--version").output().ok());
-    output.and_then(|output| Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())).unwrap_or_default()
+async fn qemu_version() -> String {
+    let Ok(qemu) = crate::vm::find_qemu() else { return String::new() };
+    let mut program = crate::vm::program(&qemu);
+    program.command.arg("--version");
+    let said = program.success().await.unwrap_or_default();
+    String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned()
 }
 
 /// Sweeps what killed programs left, and says so.

@@ -121,17 +121,6 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pass => "pass",
-            Self::Hang => "hang",
-            Self::Crash => "crash",
-            Self::BootFailure => "boot-failure",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,16 @@
 //! Builds: the flow with a tiny tree that has a kernel's make targets, and a real kernel (ignored unless asked for: it takes minutes).
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/bench.rs"]
+mod bench;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bench::Bench;
 use hangproof::build::{self, BuildError, Built};
 use hangproof::event::{Event, Events};
 use hangproof::source::{self, tree};
@@ -51,21 +55,9 @@ fn drain(reader: &mut tokio::sync::mpsc::UnboundedReceiver<Event>) -> Vec<Event>
     std::iter::from_fn(|| reader.try_recv().ok()).collect()
 }
 
-/// A store, and a folder for patches and fragments.
-struct Bench {
-    folder: tempfile::TempDir,
-    store: Store,
-}
-
 impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_at(&folder.path().join("store")).unwrap();
-        Self { folder, store }
-    }
-
     fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.path(name);
         fs::write(&path, content).unwrap();
         path
     }
@@ -95,7 +87,7 @@ impl Bench {
 
     /// Nothing half-done is left: no scratch folder, and no process at work in one.
     async fn ends_clean(&self) {
-        let is_clean = || fs::read_dir(self.store.root().join("work")).unwrap().count() == 0 && workers(self.folder.path()) == 0;
+        let is_clean = || self.scratch_folders() == 0 && workers(self.folder.path()) == 0;
         eventually("nothing half-done is left", is_clean).await;
     }
 }

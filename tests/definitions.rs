@@ -100,6 +100,23 @@ fn name(name: &str) -> Name {
 }
 
 #[test]
+fn a_program_that_is_not_on_this_machine_is_in_the_way_of_those_only_that_use_it() {
+    let folder = copy(GOOD);
+    edit(folder.path(), "images/disk.yaml", "[/usr/bin/fio]", "[/usr/bin/env, /no/such/tool]");
+    edit(folder.path(), "pipelines/writers/pipeline.yaml", "[/usr/bin/fio]", "[/etc]");
+    let definitions = load(folder.path()).unwrap();
+    let pipeline = &definitions.pipelines[&Name::new("writers").unwrap()];
+    let image = &definitions.images[&Name::new("disk").unwrap()];
+    let error = definitions.present([&*pipeline.defined_in, &*image.defined_in]).unwrap_err();
+    let remedy = "install the package that brings it, or correct the path";
+    let expected = format!(
+        "pipelines/writers/pipeline.yaml:15:10: `/etc` is no file; {remedy}\nimages/disk.yaml:6:26: `/no/such/tool` is not on this machine; {remedy}"
+    );
+    assert_eq!(error.to_string(), expected);
+    assert!(definitions.present(definitions.kernels.values().map(|kernel| kernel.defined_in.as_path())).is_ok());
+}
+
+#[test]
 fn bad_syntax() {
     check("syntax", SYNTAX);
 }

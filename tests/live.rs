@@ -575,6 +575,18 @@ fn trouble_before_the_first_boot_says_what_to_do() {
         assert_ne!(output.status.code(), Some(0), "{}", said(&output));
         assert!(said(&output).contains(part), "{}", said(&output));
     }
+    let pipeline = lab.path("pipelines/ext4-oom/pipeline.yaml");
+    let text = fs::read_to_string(&pipeline).unwrap();
+    fs::write(&pipeline, text.replace("  c: ext4-oom.c\n", "  c: ext4-oom.c\n  adds: [/no/such/tool]\n")).unwrap();
+    let output = lab.run(&["run", "ext4-oom", "--out", "out3"]);
+    exits(&output, 2);
+    assert!(
+        said(&output).contains("pipelines/ext4-oom/pipeline.yaml:13:10: `/no/such/tool` is not on this machine; "),
+        "{}",
+        said(&output)
+    );
+    assert!(!lab.path("out3").exists());
+    fs::write(&pipeline, text).unwrap();
     let bad = lab.path("kernels/bad.yaml");
     fs::write(&bad, "name: bad\ndescription: x\nextends: debian-6.1\npatches: [none.patch]\ncolour: red\n").unwrap();
     let output = lab.run(&["list"]);

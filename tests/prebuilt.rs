@@ -1,15 +1,18 @@
 //! Kernels out of packages: small Debian packages made on the fly, good and bad, and one whose modules depmod has to look at.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/bench.rs"]
+mod bench;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use bench::Bench;
 use hangproof::build::{self, BuildError, Built};
 use hangproof::event::{Event, Events};
 use hangproof::source::Provenance;
 use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Location, Modules, Name, Prebuilt, Source, Toolchain};
-use hangproof::store::Store;
 use sha2::Digest as _;
 use tar::EntryType;
 
@@ -88,20 +91,9 @@ fn deb(data: &[u8]) -> Vec<u8> {
     package.into_inner().unwrap()
 }
 
-struct Bench {
-    folder: tempfile::TempDir,
-    store: Store,
-}
-
 impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_at(&folder.path().join("store")).unwrap();
-        Self { folder, store }
-    }
-
     fn package(&self, content: &[u8]) -> PathBuf {
-        let path = self.folder.path().join("linux.deb");
+        let path = self.path("linux.deb");
         fs::write(&path, content).unwrap();
         path
     }
@@ -122,7 +114,7 @@ impl Bench {
         };
         let (events, mut reader) = Events::channel();
         let built = build::build(&self.store, &Definitions::default(), &kernel, &events, 1).await;
-        assert_eq!(fs::read_dir(self.store.root().join("work")).unwrap().count(), 0, "no scratch folder is left");
+        assert_eq!(self.scratch_folders(), 0, "no scratch folder is left");
         (built, std::iter::from_fn(|| reader.try_recv().ok()).collect())
     }
 

@@ -14,7 +14,7 @@ use hangproof::oracle::{Observation, Witness, observe};
 use hangproof::plan::{Cell, TrialId};
 use hangproof::report::{
     Case, KernelReport, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, junit, load_trial,
-    markdown, save_inputs, save_trial, trial_folder,
+    markdown, save_inputs, save_trial, scoreboard, trial_folder,
 };
 use hangproof::stats::anytime::sequence;
 use hangproof::stats::interval;
@@ -123,6 +123,16 @@ fn a_tracker_gets_wrapped_text_with_the_kernels_first() {
     let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 76).collect();
     assert!(long.is_empty(), "{long:#?}");
     snapshot("bugzilla", &text);
+}
+
+#[test]
+fn the_scoreboard_is_read_on_a_narrow_terminal_too() {
+    let (_run, case) = case();
+    for width in [80, 120] {
+        let text = scoreboard(&case.report, Some(width), false);
+        assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{text}");
+        snapshot(&format!("scoreboard-{width}"), &text);
+    }
 }
 
 #[test]

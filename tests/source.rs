@@ -1,20 +1,26 @@
 //! Sources: hostile archives one by one, digests, git, folders, downloads, and strict patches.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/bench.rs"]
+mod bench;
+#[path = "common/web.rs"]
+mod web;
+
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use bench::Bench;
 use hangproof::event::Events;
 use hangproof::source::stop::Stop;
 use hangproof::source::{self, ArchiveError, Fetched, Limits, Provenance, Refusal, SourceError, decompressed, patch, unpack};
 use hangproof::spec::{Location, Source};
-use hangproof::store::Store;
 use sha2::Digest as _;
 use tar::EntryType;
+use web::{Server, header};
 
 // ---- archives
 
@@ -160,25 +166,10 @@ fn what_is_no_archive_is_told() {
 
 // ---- kinds of sources
 
-struct Bench {
-    folder: tempfile::TempDir,
-    store: Store,
-}
-
 impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_at(&folder.path().join("store")).unwrap();
-        Self { folder, store }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     async fn fetch(&self, source: &Source) -> Result<Fetched, SourceError> {
         let fetched = source::fetch(&self.store, source, &Events::ignored()).await;
-        assert_eq!(fs::read_dir(self.store.root().join("work")).unwrap().count(), 0, "no scratch folder is left");
+        assert_eq!(self.scratch_folders(), 0, "no scratch folder is left");
         fetched
     }
 }
@@ -222,53 +213,22 @@ async fn a_hostile_tarball_leaves_nothing() {
     assert_eq!(fs::read_dir(bench.store.root().join("sources")).unwrap().count(), 0);
 }
 
-/// A web server for a few requests; the first answer breaks off after half of the body, later ones go on where the request says.
-fn serve(body: Vec<u8>) -> (String, std::thread::JoinHandle<Vec<String>>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/linux.tar", listener.local_addr().unwrap());
-    let thread = std::thread::spawn(move || {
-        let mut requests = Vec::new();
-        loop {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 4096];
-            let read = stream.read(&mut request).unwrap();
-            let request = String::from_utf8_lossy(&request[..read]).into_owned();
-            if request.starts_with("GET /stop") {
-                return requests;
-            }
-            let from: usize =
-                request.lines().find_map(|line| line.strip_prefix("Range: bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
-            let status = if from > 0 {
-                format!("206 Partial\r\nContent-Range: bytes {from}-{}/{}", body.len() - 1, body.len())
-            } else {
-                "200 OK".into()
-            };
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len() - from).unwrap();
-            let to = if requests.is_empty() { body.len() / 2 } else { body.len() };
-            stream.write_all(&body[from..to]).unwrap();
-            requests.push(request);
-        }
-    });
-    (url, thread)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_goes_on_and_is_checked() {
     let bench = Bench::new();
     let body = archive(&[FILE]);
     let digest = sha256(&body);
-    let (url, server) = serve(body);
+    // The first answer breaks off after half of the body.
+    let (half, whole) = (body.len() / 2, body.len());
+    let server = Server::start(vec![("\"a\"", body.clone(), half), ("\"a\"", body, whole)]);
+    let url = format!("{}/linux.tar", server.url);
     let source = |sha256: &str| Source::Tarball { location: Location::Url(url.clone()), sha256: Some(sha256.to_owned()) };
     let fetched = bench.fetch(&source(&digest)).await.unwrap();
     assert_eq!(fs::read(fetched.tree.join("file")).unwrap(), b"text");
     let wrong = bench.fetch(&source(&"0".repeat(64))).await.unwrap_err();
     assert!(matches!(wrong, SourceError::Digest { .. }), "{wrong}");
-    std::net::TcpStream::connect(url.trim_start_matches("http://").trim_end_matches("/linux.tar"))
-        .unwrap()
-        .write_all(b"GET /stop")
-        .unwrap();
-    let requests = server.join().unwrap();
-    assert!(requests[1].contains("Range: bytes="), "{requests:?}");
+    let requests = server.stop();
+    assert!(header(&requests[1], "Range").is_some_and(|range| range.starts_with("bytes=")), "{requests:?}");
     // It is there now, so no network is needed.
     assert_eq!(bench.fetch(&source(&digest)).await.unwrap().digest, digest);
 }

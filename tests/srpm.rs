@@ -7,6 +7,8 @@
 mod bench;
 #[path = "srpm/vault.rs"]
 mod vault;
+#[path = "common/web.rs"]
+mod web;
 
 use std::fs;
 use std::path::Path;

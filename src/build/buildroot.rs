@@ -20,7 +20,7 @@ use tokio::io::BufWriter;
 use super::error::{BuildError, failed};
 use super::make;
 use super::room::Room;
-use crate::source::program::{Program, find, last_lines};
+use crate::program::{Deadline, Program, find, last_lines};
 use crate::source::stop::blocking;
 use crate::store::{Kept, Scratch, Store, trial_scratch};
 
@@ -83,8 +83,8 @@ const PACKAGES: [&str; 14] = [
 /// Raised when the same request would make another folder.
 const FORMAT: u32 = 1;
 
-/// How long making a folder may take: 38 s to 100 s were seen.
-const DEADLINE: Duration = Duration::from_secs(30 * 60);
+/// How long a step of making a folder may take: 38 s to 100 s were seen. Without a terminal neither mmdebstrap nor podman says how far it is.
+const DEADLINE: Deadline = Deadline::Total(Duration::from_secs(30 * 60));
 
 const ROOT: &str = "root";
 const RECORD: &str = "record.json";
@@ -143,13 +143,11 @@ async fn bootstrap(store: &Store, suite: &str, mirror: &str, words: &[OsString])
     environment.extend(["http_proxy", "https_proxy", "no_proxy"].iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
     let mut said = String::new();
     let mut file = BufWriter::new(file);
-    let ran = make::run(words, temporary.path(), &environment, &mut file, |line| {
+    let ran = make::run(words, temporary.path(), &environment, DEADLINE, &mut file, |line| {
         said.push_str(line);
         said.push('\n');
     });
-    let ended = tokio::time::timeout(DEADLINE, ran).await;
-    let status =
-        ended.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed("run mmdebstrap in", temporary.path()))?;
+    let status = ran.await.map_err(|cause| BuildError::of_make(cause, &log))?;
     if status.success() { Ok(()) } else { Err(not_made(suite, mirror, &said, log)) }
 }
 
@@ -238,13 +236,11 @@ async fn digest(runtime: &str, image: &str) -> Result<String, BuildError> {
 }
 
 async fn runtime_says(runtime: &str, image: &str, words: &[&str]) -> Result<String, BuildError> {
-    let mut program = Program::new(runtime, runtime);
+    let mut program = Program::new(runtime, runtime).within(DEADLINE);
     program.command.args(words);
-    let ended = tokio::time::timeout(DEADLINE, program.output()).await;
-    let no_image = |said: String| BuildError::NoImage { image: image.to_owned(), runtime: runtime.to_owned(), said };
-    let output = ended.map_err(|_| no_image(format!("no end within {} minutes", DEADLINE.as_secs() / 60)))??;
+    let output = program.output().await?;
     if !output.status.success() {
-        return Err(no_image(last_lines(&output.stderr)));
+        return Err(BuildError::NoImage { image: image.to_owned(), runtime: runtime.to_owned(), said: last_lines(&output.stderr) });
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -295,7 +291,7 @@ fn keep(store: &Store, scratch: &Scratch, note: &str, inside: Inside) -> Result<
 async fn unpack(scratch: Scratch, archive: PathBuf) -> Result<Scratch, BuildError> {
     let root = scratch.path().join(ROOT);
     fs::create_dir(&root).map_err(failed("create", &root))?;
-    let mut tar = Program::new("tar", "tar");
+    let mut tar = Program::new("tar", "tar").within(DEADLINE);
     tar.command.args(["--extract", "--no-same-owner", "--no-same-permissions", "--exclude=./dev/*", "--exclude=dev/*", "--file"]);
     tar.command.arg(&archive).arg("--directory").arg(&root);
     tar.success().await?;

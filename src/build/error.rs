@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use super::config::NotSet;
 use super::prebuilt::PrebuiltError;
 use crate::image::ImageError;
+use crate::program::{Late, ProgramError};
 use crate::source::SourceError;
 use crate::source::patch::PatchError;
-use crate::source::program::ProgramError;
 use crate::source::tree::TreeError;
 use crate::spec::Name;
 use crate::store::StoreError;
@@ -194,6 +194,14 @@ pub enum BuildError {
         /// The log.
         log: PathBuf,
     },
+    /// make, or another program that starts many, missed its deadline.
+    #[error("{late}: look in the log {} what it did last, and run that by hand", log.display())]
+    Stuck {
+        /// The program.
+        late: Late,
+        /// Its log.
+        log: PathBuf,
+    },
     /// The disk is full.
     #[error("the filesystem at {} is full: make room there (`hangproof gc`), or set HANGPROOF_CACHE to a folder elsewhere{}", filesystem.display(), logged(log.as_ref()))]
     DiskFull {
@@ -223,6 +231,15 @@ fn logged(log: Option<&PathBuf>) -> String {
 }
 
 impl BuildError {
+    /// Why a program that writes a log wasn't run to its end.
+    #[must_use]
+    pub fn of_make(cause: ProgramError, log: &Path) -> Self {
+        match cause {
+            ProgramError::Late(late) => Self::Stuck { late, log: log.to_owned() },
+            ProgramError::Missing { .. } | ProgramError::Start { .. } | ProgramError::Failed { .. } => Self::Program(cause),
+        }
+    }
+
     /// The filesystem that holds `place` is full.
     #[must_use]
     pub fn disk_full(place: &Path, log: Option<&Path>) -> Self {
@@ -278,6 +295,7 @@ impl BuildError {
             | Self::NoRuntime { .. }
             | Self::NoImage { .. }
             | Self::Io { .. }
+            | Self::Stuck { .. }
             | Self::DiskFull { .. }
             | Self::NoKernel { .. } => false,
         }

@@ -16,7 +16,7 @@ use super::modules::{Module, REQUIRED, Tables, WELCOME};
 use super::{Built, CONFIG, IMAGE, MANIFEST, MODULES, SYSTEM_MAP};
 use crate::event::{Event, Events};
 use crate::image::initramfs;
-use crate::source::program::Program;
+use crate::program::Program;
 use crate::source::stop::blocking;
 use crate::source::{self, Fetched, decompressed};
 use crate::spec::{Kernel, Modules};
@@ -251,8 +251,8 @@ impl Files {
     /// The tables of a package that leaves them to the machine that installs it, as Debian's do. The tree is not written to.
     async fn depmod(&self) -> Result<String, BuildError> {
         // An ordinary user's PATH lacks the folder that it is in.
-        let place = crate::source::program::find("depmod").unwrap_or_else(|| PathBuf::from("/usr/sbin/depmod"));
-        let mut depmod = Program::new(&place.to_string_lossy(), "kmod");
+        let place = crate::program::find("depmod").unwrap_or_else(|| PathBuf::from("/usr/sbin/depmod"));
+        let mut depmod = Program::new(&place, "kmod");
         let root = self.library.parent().unwrap_or(&self.library);
         depmod.command.arg("-n").arg("-b").arg(root).arg("--").arg(&self.release);
         Ok(String::from_utf8_lossy(&depmod.success().await?).into_owned())

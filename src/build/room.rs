@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{BuildError, failed};
-use crate::source::program::{Program, find, last_lines};
+use crate::program::{Program, find, last_lines};
 use crate::store::Lock;
 
 /// Where programs run.

@@ -10,7 +10,7 @@ use super::buildroot::{self, Inside};
 use super::config::is_on;
 use super::error::BuildError;
 use super::room::Room;
-use crate::source::program::find;
+use crate::program::find;
 use crate::spec::Toolchain;
 use crate::store::Store;
 

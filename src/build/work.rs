@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::BufWriter;
 
@@ -19,6 +19,7 @@ use super::error::{BuildError, failed};
 use super::plan::{Outcome, Plan};
 use super::{Built, CONFIG, IMAGE, MANIFEST, SYSTEM_MAP, VMLINUX, log, make, signature, toolchain};
 use crate::event::{Event, Events};
+use crate::program::Deadline;
 use crate::source::patch;
 use crate::source::stop::blocking;
 use crate::source::tree::{self, Index, Share};
@@ -323,8 +324,8 @@ impl Work<'_> {
         environment.push(("GIT_CEILING_DIRECTORIES", self.scratch.path().into()));
         let file = tokio::fs::OpenOptions::new().append(true).open(&self.log).await.map_err(failed("open", &self.log))?;
         let mut log = BufWriter::new(file);
-        let run = make::run(&words, &self.tree, &environment, &mut log, on_line).await;
-        if run.map_err(failed("run make in", &self.tree))?.success() {
+        let run = make::run(&words, &self.tree, &environment, SILENCE, &mut log, on_line).await;
+        if run.map_err(|cause| BuildError::of_make(cause, &self.log))?.success() {
             return Ok(());
         }
         let text = fs::read(&self.log).map_err(failed("read", &self.log))?;
@@ -388,6 +389,10 @@ impl Work<'_> {
         .await
     }
 }
+
+/// How long make may say nothing. It names each file that it compiles; the longest steps are links of a whole kernel, which take seconds, with
+/// link-time optimisation minutes: far more than that, for a loaded machine.
+const SILENCE: Deadline = Deadline::Silent(Duration::from_secs(30 * 60));
 
 /// See [`Work::expected`].
 const OBJECTS_PER_100_OPTIONS: u64 = 202;

@@ -7,7 +7,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -97,7 +96,8 @@ async fn cook(store: &Store, image: &Image, recipe: &Arc<Recipe>) -> Result<Path
     let (proving, layout) = (Arc::clone(recipe), image.layout);
     let disks = prepared.disks;
     spawn_blocking(move || prove(&disks, layout, proving.offset)).await??;
-    let description = describe(image, recipe)?;
+    let (describing, described) = (Arc::clone(recipe), image.clone());
+    let description = spawn_blocking(move || describe(&described, &describing)).await??;
     let file = finished.join(DESCRIPTION);
     let json = serde_json::to_vec_pretty(&description).map_err(|cause| ImageError::Description { path: file.clone(), cause })?;
     fs::write(&file, json).map_err(failed("write", &file))?;
@@ -114,7 +114,7 @@ fn describe(image: &Image, recipe: &Recipe) -> Result<Description, ImageError> {
         (programs::FIO, "--version"),
     ];
     for (needed, flag) in asked {
-        versions.push((needed.program.to_owned(), recipe::version(&needed.required()?, flag)?));
+        versions.push((needed.program.to_owned(), recipe::version(needed, flag)?));
     }
     Ok(Description {
         image: image.name.clone(),
@@ -150,8 +150,9 @@ fn prove(disks: &[PathBuf], layout: Layout, offset: u64) -> Result<(), ImageErro
             return wrong(format!("no clean ext4 at byte {offset} (magic {magic:#x}, state {state})"));
         }
         if layout == Layout::Md {
-            let mdadm = programs::MDADM.required()?;
-            let output = Command::new(&mdadm).arg("--examine").arg(disk).output().map_err(failed("run", &mdadm))?;
+            let mut mdadm = programs::MDADM.program()?;
+            mdadm.command.arg("--examine").arg(disk);
+            let output = mdadm.output_blocking()?;
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             if !["Version : 1.2", "Raid Level : raid1", "Raid Devices : 2", "State : clean"].iter().all(|fact| said.contains(fact)) {
                 return wrong(format!("mdadm --examine says: {}{}", said.trim(), String::from_utf8_lossy(&output.stderr).trim()));

@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::program::ProgramError;
 use crate::store::StoreError;
 
 pub use disks::{Description, Disks, make};
@@ -29,6 +30,9 @@ pub enum ImageError {
     /// Programs of other packages are missing.
     #[error("{} missing: apt-get install {}", programs::named(.0), programs::packages(.0))]
     Programs(Vec<programs::Needed>),
+    /// A program can't be run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// An operation on a file failed.
     #[error("{what} {}: {cause}", path.display())]
     Io {

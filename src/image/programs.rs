@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ImageError;
+use crate::program::Program;
 
 /// A program and the Debian package that brings it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,14 @@ impl Needed {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let usual = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
         std::env::split_paths(&path).chain(usual).map(|folder| folder.join(self.program)).find(|file| is_program(file))
+    }
+
+    /// It, to be run.
+    ///
+    /// # Errors
+    /// When it is nowhere.
+    pub fn program(self) -> Result<Program, ImageError> {
+        Ok(Program::new(self.required()?, self.package))
     }
 
     /// Where it is, or the error that tells what to install.

@@ -5,7 +5,6 @@
 //! Read [`Recipe`] first.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::tree::Tree;
 use super::{ImageError, failed, programs, root};
@@ -55,7 +54,7 @@ impl Recipe {
     pub fn new(image: &Image) -> Result<Self, ImageError> {
         programs::require(&programs::ALL)?;
         let uml = programs::UML.required()?;
-        let uml_version = version(&uml, "--version")?;
+        let uml_version = version(programs::UML, "--version")?;
         let root = root::tree(image)?;
         check_size(image, &root)?;
         let mut hasher = blake3::Hasher::new();
@@ -162,8 +161,10 @@ fn uuid(hasher: &blake3::Hasher) -> String {
 }
 
 /// The first line that a program says about itself.
-pub fn version(program: &Path, flag: &str) -> Result<String, ImageError> {
-    let output = Command::new(program).arg(flag).output().map_err(failed("run", program))?;
+pub fn version(needed: programs::Needed, flag: &str) -> Result<String, ImageError> {
+    let mut program = needed.program()?;
+    program.command.arg(flag);
+    let output = program.output_blocking()?;
     let said = [output.stdout, output.stderr].concat();
     Ok(String::from_utf8_lossy(&said).lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown").to_owned())
 }

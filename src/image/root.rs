@@ -3,10 +3,9 @@
 //! There is no service manager and no package database: the agent starts what is started.
 
 use std::path::Path;
-use std::process::Command;
 
 use super::tree::Tree;
-use super::{ImageError, failed, programs};
+use super::{ImageError, programs};
 use crate::spec::Image;
 
 /// Files that programs of the root filesystem read, with their content.
@@ -60,7 +59,7 @@ pub fn tree(image: &Image) -> Result<Tree, ImageError> {
     let busybox = programs::BUSYBOX.required()?;
     tree.file("/usr/bin/busybox", &busybox, 0o755)?;
     // Last, so that a real program wins over busybox's applet of that name.
-    for applet in applets(&busybox)? {
+    for applet in applets()? {
         let path = Path::new("/usr/bin").join(&applet);
         if !tree.has(&path) && !tree.has(Path::new("/usr/sbin").join(&applet)) {
             tree.link(path, "busybox")?;
@@ -70,8 +69,10 @@ pub fn tree(image: &Image) -> Result<Tree, ImageError> {
 }
 
 /// The names that busybox answers to. This runs the host's own busybox.
-fn applets(busybox: &Path) -> Result<Vec<String>, ImageError> {
-    let output = Command::new(busybox).arg("--list").output().map_err(failed("run", busybox))?;
+fn applets() -> Result<Vec<String>, ImageError> {
+    let mut busybox = programs::BUSYBOX.program()?;
+    busybox.command.arg("--list");
+    let output = busybox.output_blocking()?;
     let names = String::from_utf8_lossy(&output.stdout).lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>();
     Ok(names.into_iter().filter(|name| !name.is_empty() && !name.contains('/') && name != "busybox").collect())
 }

@@ -635,7 +635,7 @@ impl Observation {
                         )
                     }
                 };
-                format!("{which}: no progress after {last}, certain {took:.1} s later: {}", hang.witness)
+                format!("{which}: last progress {last} after QEMU's start, certain {took:.1} s later: {}", hang.witness)
             }
             Self::Crash { title, at } => format!("{title} (at {at})"),
             Self::BootFailure { reason, .. } => reason.clone(),

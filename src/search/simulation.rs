@@ -138,7 +138,10 @@ fn wrong_answers_are_as_rare_as_promised() {
 #[ignore = "takes minutes in a debug build; `scripts/bench search` runs it"]
 #[expect(clippy::print_stdout, reason = "the table is what it is for")]
 fn boots_beside_other_ways() {
-    println!("{:>9} {:>5} {:>8} | {:>6} {:>7} | {:>6} {:>7} | {:>6} {:>7} | ratio", "positions", "rate", "invalid", "boots", "wrong", "git", "wrong", "anchor", "wrong");
+    println!(
+        "{:>9} {:>5} {:>8} | {:>6} {:>7} | {:>6} {:>7} | {:>6} {:>7} | ratio",
+        "positions", "rate", "invalid", "boots", "wrong", "git", "wrong", "anchor", "wrong"
+    );
     let (mut ours, mut theirs) = (0.0, 0.0);
     for positions in [10, 100, 1000, 10_000] {
         for hang_rate in [1.0, 0.8, 0.5, 0.3, 0.1] {

@@ -7,17 +7,16 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Hashing, sha256};
-use super::program::{Program, ProgramError};
 use super::stop::{Stop, blocking};
 use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, Taken, download, failed, keep, kept, package, unpack_tree};
 use crate::event::Events;
+use crate::program::Program;
 use crate::store::{Scratch, Store};
 
 /// What apt's index says of a package.
@@ -188,7 +187,7 @@ async fn bring(store: &Store, package: &str, record: &Record, taken: Taken, even
     let folder = scratch.path().join("download");
     std::fs::create_dir(&folder).map_err(failed("create", &folder))?;
     let wanted = argument(package, Some(&record.version));
-    let mut get = Program::new("apt-get", "apt");
+    let mut get = Program::new("apt-get", "apt").within(download::still(&folder));
     get.command.args(["download", "--quiet", &wanted]).current_dir(&folder);
     let output = download::watched(get.output(), &folder, &wanted, || record.size, events).await?;
     if !output.status.success() {
@@ -226,15 +225,11 @@ fn downloaded(folder: &Path) -> Option<PathBuf> {
 
 /// Unpacks the tarball in a package into the scratch folder, in one pass and without a file in between. Returns the tarball's name and SHA-256.
 fn unpack_deb(deb: &Path, package: &str, scratch: &Scratch, stop: &Stop) -> Result<(String, String), SourceError> {
-    let mut command = Command::new("dpkg-deb");
-    command.arg("--fsys-tarfile").arg(deb).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|cause| Program::new("dpkg-deb", "dpkg").not_run(cause))?;
-    let result = match child.stdout.take() {
-        Some(files) => unpack_tarball_of(files, package, scratch, stop),
-        None => Err(SourceError::NoTarball { package: package.to_owned() }),
-    };
-    // Its output is closed by now, so it ends.
-    child.wait().map_err(|cause| ProgramError::Start { program: "dpkg-deb".to_owned(), cause })?;
+    let mut files = Program::new("dpkg-deb", "dpkg");
+    files.command.arg("--fsys-tarfile").arg(deb);
+    let mut files = files.stream()?;
+    let result = unpack_tarball_of(&mut files, package, scratch, stop);
+    files.finish()?;
     result
 }
 

@@ -11,15 +11,15 @@ use std::process::Output;
 use std::time::Duration;
 
 use super::SourceError;
-use super::program::{Program, last_lines};
 use crate::event::{Event, Events};
+use crate::program::{Deadline, Program, last_lines, written};
 
 /// How often a download's size is reported.
 const REPORT: Duration = Duration::from_millis(250);
 
 /// Runs `work` and reports meanwhile how many bytes the files in `folder` have.
 pub async fn watched<T>(work: impl Future<Output = T>, folder: &Path, what: &str, total: impl Fn() -> Option<u64>, events: &Events) -> T {
-    let report = || events.send(Event::Download { what: what.to_owned(), bytes: size(folder), total: total() });
+    let report = || events.send(Event::Download { what: what.to_owned(), bytes: written(folder), total: total() });
     let mut ticks = tokio::time::interval(REPORT);
     let mut work = std::pin::pin!(work);
     loop {
@@ -33,10 +33,12 @@ pub async fn watched<T>(work: impl Future<Output = T>, folder: &Path, what: &str
     }
 }
 
-/// Bytes of the files in a folder (apt has a folder `partial` in it).
-fn size(folder: &Path) -> u64 {
-    let files = walkdir::WalkDir::new(folder).max_depth(2).into_iter().flatten();
-    files.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+/// How long a download may bring nothing. curl and apt give up after a minute of it, or after a few attempts of half a minute each: this is for when they don't.
+const STILL: Duration = Duration::from_secs(5 * 60);
+
+/// The deadline of a program that downloads into a folder.
+pub fn still(folder: &Path) -> Deadline {
+    Deadline::Still(STILL, folder.to_owned())
 }
 
 /// How often a download that broke off is taken up again, in one call.
@@ -109,7 +111,7 @@ async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Res
     let headers = tempfile::NamedTempFile::new().map_err(super::failed("create a file in", &std::env::temp_dir()))?;
     let already = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
     let validator = folder.join(VALIDATOR);
-    let mut curl = Program::new("curl", "curl");
+    let mut curl = Program::new("curl", "curl").within(still(folder));
     curl.command
         .args(["--fail", "--location", "--silent", "--show-error", "--connect-timeout", "30"])
         .args(["--speed-limit", "1024", "--speed-time", "60", "--proto", "=http,https", "--continue-at", "-"])

@@ -7,12 +7,13 @@
 //! Read [`fetch`] first.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use super::program::{Program, ProgramError, last_lines};
 use super::stop::blocking;
-use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, failed, keep, kept, unpack_tree};
+use super::{Fetched, Provenance, Remembered, SourceError, failed, keep, kept, unpack_tree};
 use crate::event::Events;
+use crate::program::{Deadline, Program, ProgramError, last_lines};
 use crate::store::{Kept, Store};
 
 /// Settings that keep a repository from running anything or asking anybody.
@@ -68,6 +69,8 @@ fn is_commit(revision: &str) -> bool {
 fn git(repository: &Path) -> Program {
     let mut git = Program::new("git", "git");
     git.command.args(GUARDED).arg("--git-dir").arg(repository).env("GIT_TERMINAL_PROMPT", "0");
+    // ssh asks nobody either: it is in no foreground group, and would be stopped by the terminal when it reads from it.
+    git.command.envs([("GIT_ASKPASS", "/bin/false"), ("SSH_ASKPASS", "/bin/false"), ("SSH_ASKPASS_REQUIRE", "force")]);
     forget_environment(git.command.as_std_mut());
     git
 }
@@ -123,17 +126,12 @@ async fn export(
         return Ok(found);
     }
     let (store, scratch) = (store.clone(), store.work()?);
-    let mut export = git().with(&["archive", "--format=tar", "--prefix=source/", "--end-of-options", &commit]);
+    let export = git().with(&["archive", "--format=tar", "--prefix=source/", "--end-of-options", &commit]);
     blocking(move |stop| {
-        let command = export.command.as_std_mut();
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(|cause| export.not_run(cause))?;
-        let archive = format!("commit {commit}");
-        let result = match child.stdout.take() {
-            Some(files) => unpack_tree(files, &scratch, stop),
-            None => Err(ArchiveError::Damaged(std::io::ErrorKind::BrokenPipe.into())),
-        };
-        let status = child.wait().map_err(|cause| ProgramError::Start { program: "git".to_owned(), cause })?;
-        result.map_err(|cause| SourceError::Archive { archive, cause })?;
+        let mut export = export.stream()?;
+        let result = unpack_tree(&mut export, &scratch, stop);
+        let status = export.finish()?;
+        result.map_err(|cause| SourceError::Archive { archive: format!("commit {commit}"), cause })?;
         if !status.success() {
             return Err(ProgramError::Failed { program: "git archive".to_owned(), status, said: String::new() }.into());
         }
@@ -142,17 +140,21 @@ async fn export(
     .await
 }
 
+/// How long a fetch may be silent. With `--progress` it speaks every second or so, but for its last step: that all objects are there takes minutes for
+/// all of Linux (12 million). A connection that died says nothing for ever: git has no deadline of its own.
+const FETCH: Deadline = Deadline::Silent(Duration::from_secs(15 * 60));
+
 /// The commit of a revision, fetched if it isn't here: by name first, which a server answers with one commit, and else everything it has.
 async fn commit(mirror: &Path, repository: &str, revision: &str) -> Result<String, SourceError> {
     let name = format!("refs/hangproof/{}", &blake3::hash(revision.as_bytes()).to_hex()[..32]);
     if !(is_commit(revision) && resolve(git(mirror), revision).await?.is_ok()) {
         let wanted = format!("+{revision}:{name}");
-        let mut one = git(mirror).with(&["fetch", "--quiet", "--no-tags", "--depth=1", "--", repository, &wanted]);
+        let mut one = git(mirror).with(&["fetch", "--progress", "--no-tags", "--depth=1", "--", repository, &wanted]).within(FETCH);
         if one.output().await?.status.success() {
             return resolve(git(mirror), &name).await?.map_err(|why| no_revision(repository, revision, why));
         }
-        let everything = ["fetch", "--quiet", "--no-tags", "--", repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-        let mut all = git(mirror).with(&everything);
+        let everything = ["fetch", "--progress", "--no-tags", "--", repository, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        let mut all = git(mirror).with(&everything).within(FETCH);
         let output = all.output().await?;
         if !output.status.success() {
             return Err(no_revision(repository, revision, last_lines(&output.stderr)));

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::git::reading;
-use super::program::{Program, ProgramError, last_lines};
+use crate::program::{Program, ProgramError, last_lines};
 
 /// Why a repository can't be searched.
 #[derive(Debug, thiserror::Error)]

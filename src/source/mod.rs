@@ -16,7 +16,6 @@ mod git;
 pub mod history;
 mod package;
 pub mod patch;
-pub mod program;
 pub mod srpm;
 pub mod stop;
 mod tarball;
@@ -31,9 +30,9 @@ use serde::{Deserialize, Serialize};
 pub use archive::{ArchiveError, Limits, Refusal, decompressed, unpack, unpack_some};
 
 use crate::event::Events;
+use crate::program::ProgramError;
 use crate::spec::{Prebuilt, Source};
 use crate::store::{Kept, Lock, Scratch, Store, StoreError};
-use program::ProgramError;
 use tree::{Index, TreeError};
 
 /// A pristine source tree in the store. `gc` leaves it alone while the value lives.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::git::forget_environment;
-use super::program::{Program, ProgramError};
+use crate::program::{Program, ProgramError, last_lines};
 
 /// A patch as far as it has to be understood here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,8 +132,8 @@ async fn apply_one(tree: &Path, patch: &Path) -> Result<Applied, PatchError> {
         return Err(PatchError::Skipped { patch: patch.to_owned(), expected, found });
     }
     let mut git = guarded(tree);
-    let output = git.command.args(["apply", "--verbose", "--whitespace=nowarn", "--"]).arg(patch).output().await;
-    let output = output.map_err(|cause| git.not_run(cause))?;
+    git.command.args(["apply", "--verbose", "--whitespace=nowarn", "--"]).arg(patch);
+    let output = git.output().await?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         let offsets = said.lines().filter(|line| line.starts_with("Hunk #")).map(ToOwned::to_owned).collect();
@@ -174,7 +174,7 @@ fn failures(said: &str, hunks: &[Hunk]) -> Vec<String> {
         return located;
     }
     let plain: Vec<String> = complaints.iter().map(|complaint| (*complaint).to_owned()).collect();
-    if plain.is_empty() { vec![super::program::last_lines(said.as_bytes())] } else { plain }
+    if plain.is_empty() { vec![last_lines(said.as_bytes())] } else { plain }
 }
 
 /// `patch failed: FILE:LINE` as file, line and hunk.

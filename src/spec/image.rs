@@ -7,7 +7,7 @@
 use super::marks::Node;
 use super::problem::nearest;
 use super::sheet::Sheet;
-use super::words::{self, Wrong, absolute, size, wrong};
+use super::words::{self, Wrong, size, wrong};
 use super::{Image, MemMib, Name, raw};
 
 /// Features that a `mke2fs` of e2fsprogs 1.47 knows by these names (lib/e2p/feature.c), without `journal_dev`, which makes no filesystem.
@@ -66,7 +66,7 @@ pub(super) fn check(raw: raw::Image, marks: &Node, sheet: &mut Sheet, name: Opti
     let size = size.and_then(|raw::Word(text)| sheet.value(filesystem_size(&text), marks.at("size").place));
     let features = sheet.required(features, marks, "features");
     let features = sheet.each_once(features, marks, "features", feature);
-    let programs = sheet.each_once(programs, marks, "programs", absolute);
+    let programs = sheet.host_programs(programs, marks, "programs");
     Some(Image { name: name?, description: description?, defined_in: sheet.path.clone(), layout: layout?, size: size?, features, programs })
 }
 

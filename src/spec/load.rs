@@ -63,7 +63,14 @@ pub fn load(root: &Path) -> Result<Definitions, Problems> {
         let pipeline = pipeline::check(raw, &marks, sheet, name, &known);
         definitions.pipelines.extend(pipeline.map(|pipeline| (pipeline.name.clone(), pipeline)));
     }
-    problems.extend(sheets.into_iter().flat_map(Sheet::problems));
+    for sheet in sheets {
+        let path = sheet.path.clone();
+        let (its, absent) = sheet.problems();
+        problems.extend(its);
+        if !absent.is_empty() {
+            definitions.absent.insert(path, absent);
+        }
+    }
     problems.sort_by_cached_key(Problem::order);
     if problems.is_empty() { Ok(definitions) } else { Err(Problems(problems)) }
 }
@@ -83,6 +90,15 @@ pub enum NoRoot {
 }
 
 impl Definitions {
+    /// Whether this machine has the programs that these files name for their guests: to be asked before anything is built for them.
+    ///
+    /// # Errors
+    /// With each program that isn't there.
+    pub fn present<'a>(&self, files: impl IntoIterator<Item = &'a Path>) -> Result<(), Problems> {
+        let absent: Vec<Problem> = files.into_iter().filter_map(|file| self.absent.get(file)).flatten().cloned().collect();
+        if absent.is_empty() { Ok(()) } else { Err(Problems(absent)) }
+    }
+
     /// The folder that the environment names, or else the first one at or above `start` that holds `kernels/` and `pipelines/`.
     ///
     /// # Errors

@@ -50,6 +50,8 @@ pub struct Definitions {
     pub images: BTreeMap<Name, Image>,
     /// Pipelines by name.
     pub pipelines: BTreeMap<Name, Pipeline>,
+    /// Programs that a file names for its guests and that this machine hasn't, by the file.
+    pub absent: BTreeMap<PathBuf, Vec<Problem>>,
 }
 
 /// A name of a kernel, image or pipeline: `[a-z0-9][a-z0-9._-]*`, at most 64 characters, so that it is safe as a file name.
@@ -374,6 +376,17 @@ pub enum Expected {
     Crash,
     /// Doesn't boot.
     BootFailure,
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pass => "pass",
+            Self::Hang => "hang",
+            Self::Crash => "crash",
+            Self::BootFailure => "boot-failure",
+        })
+    }
 }
 
 /// The program that provokes the hang.

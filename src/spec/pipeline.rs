@@ -13,7 +13,7 @@ use super::marks::Node;
 use super::mitigation;
 use super::problem::nearest;
 use super::sheet::Sheet;
-use super::words::{self, Wrong, absolute, boot_argument, reproducer_file, size, wrong};
+use super::words::{self, Wrong, boot_argument, reproducer_file, size, wrong};
 use super::{Expected, Limits, Machine, MemMib, Mitigation, Name, Pipeline, Program, Reproducer, Trigger, raw};
 
 /// Most vCPUs: what QEMU's default PC machine takes without further options is far above, a host's cores far below.
@@ -162,7 +162,7 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
         sheet.value(words::parameter_key(key), written.key(key));
         sheet.value(words::parameter_value(key, value), written.at(key).place);
     }
-    let adds = sheet.each_once(adds, marks, "adds", absolute);
+    let adds = sheet.host_programs(adds, marks, "adds");
     Some(Reproducer { program: program?, parameters, adds })
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Sheet {
     /// What it holds; empty if it can't be read.
     pub text: String,
     findings: Vec<Finding>,
+    /// Programs of this machine that aren't there.
+    absent: Vec<Finding>,
     unreadable: Option<Wrong>,
 }
 
@@ -42,7 +44,7 @@ impl Sheet {
             Err(wrong) => (String::new(), Some(wrong)),
         };
         let shown = path.strip_prefix(root).unwrap_or(&path).to_owned();
-        Self { path, shown, text, findings: Vec::new(), unreadable }
+        Self { path, shown, text, findings: Vec::new(), absent: Vec::new(), unreadable }
     }
 
     /// The text could be read.
@@ -110,6 +112,22 @@ impl Sheet {
         self.each(items, marks, key, check)
     }
 
+    /// As [`Sheet::each_once`], for programs of this machine. One that isn't there is no mistake of the file, and in nobody's way who doesn't use it:
+    /// it is noted apart.
+    pub fn host_programs(&mut self, items: Option<Vec<String>>, marks: &Node, key: &str) -> Vec<PathBuf> {
+        for (index, item) in items.iter().flatten().enumerate() {
+            let why = match fs::metadata(item) {
+                Ok(found) if found.is_file() => continue,
+                Ok(_) => "is no file",
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is not on this machine",
+                Err(_) => "can't be looked at",
+            };
+            let remedy = "install the package that brings it, or correct the path".to_owned();
+            self.absent.push(Finding { place: marks.at(key).item(index).place, message: format!("`{item}` {why}"), remedy });
+        }
+        self.each_once(items, marks, key, words::absolute)
+    }
+
     /// `description:`, one line.
     pub fn description(&mut self, text: Option<String>, marks: &Node) -> Option<String> {
         let text = self.required(text, marks, "description")?;
@@ -118,11 +136,11 @@ impl Sheet {
         self.value(checked, marks.at("description").place)
     }
 
-    /// The problems of the file.
-    pub fn problems(self) -> Vec<Problem> {
-        let Self { shown, text, findings, unreadable, .. } = self;
+    /// The problems of the file, and apart the programs of this machine that aren't there.
+    pub fn problems(self) -> (Vec<Problem>, Vec<Problem>) {
+        let Self { shown, text, findings, absent, unreadable, .. } = self;
         if let Some(Wrong { message, remedy }) = unreadable {
-            return vec![Problem { file: shown, line: 0, column: 0, message, remedy, source: None }];
+            return (vec![Problem { file: shown, line: 0, column: 0, message, remedy, source: None }], Vec::new());
         }
         let source = Arc::new(NamedSource::new(shown.to_string_lossy(), text));
         let problem = |Finding { place, message, remedy }| Problem {
@@ -133,7 +151,7 @@ impl Sheet {
             remedy: visible(&remedy),
             source: Some((Arc::clone(&source), (place.offset, place.length).into())),
         };
-        findings.into_iter().map(problem).collect()
+        (findings.into_iter().map(problem).collect(), absent.into_iter().map(problem).collect())
     }
 }
 

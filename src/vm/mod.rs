@@ -20,9 +20,10 @@ use hangproof_wire::{Report, Request};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use self::qemu::{Start, find_qemu, hardened};
+pub use self::qemu::{Start, find_qemu, program};
 pub use self::replay::Replay;
 use crate::evidence::{At, ConsoleLine, QmpFact, ReproducerEnd, Trouble, VmEnd};
+use crate::program::ProgramError;
 
 /// Something that a VM said or that happened to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +135,9 @@ pub enum VmError {
         /// Why it failed.
         cause: std::io::Error,
     },
+    /// QEMU can't be run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// QEMU ended before it connected to us.
     #[error("QEMU did not start ({status}): {stderr}")]
     Start {

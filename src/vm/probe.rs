@@ -7,12 +7,12 @@
 //! Read [`probe`] first.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use super::args::Accelerator;
-use super::qemu::{find_qemu, hardened};
+use super::qemu::{find_qemu, program};
 use super::{Vm, VmError};
+use crate::program::{Deadline, ProgramError};
 
 /// What the probe found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,24 +61,21 @@ pub async fn boots(qemu: &Path, sector: &Path, accelerator: Accelerator) -> Resu
     };
     let mut drive = std::ffi::OsString::from("if=ide,format=raw,readonly=off,snapshot=on,file=");
     drive.push(sector.to_string_lossy().replace(',', ",,"));
-    let child = hardened(qemu)
+    let mut program = program(qemu).within(Deadline::Total(DEADLINE));
+    program
+        .command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc", "-m", "16M"])
         .args(["-accel", accelerator.name(), "-cpu", model, "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-drive"])
         .arg(drive)
-        .env("TMPDIR", sector.parent().unwrap_or(Path::new("/tmp")))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("QEMU could not be started: {error}"))?;
-    match tokio::time::timeout(DEADLINE, child.wait_with_output()).await {
-        Ok(Ok(output)) if output.status.code() == Some(STATUS) => Ok(()),
-        Ok(Ok(output)) => {
+        .env("TMPDIR", sector.parent().unwrap_or(Path::new("/tmp")));
+    match program.output().await {
+        Ok(output) if output.status.code() == Some(STATUS) => Ok(()),
+        Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
             Err(format!("QEMU ended with {}: {}", output.status, said.lines().next().unwrap_or("(no message)")))
         }
-        Ok(Err(error)) => Err(format!("QEMU could not be waited for: {error}")),
-        Err(_elapsed) => Err(format!("a guest did not run to its end within {} s", DEADLINE.as_secs())),
+        Err(error @ (ProgramError::Missing { .. } | ProgramError::Start { .. } | ProgramError::Failed { .. })) => Err(error.to_string()),
+        Err(ProgramError::Late(_)) => Err(format!("a guest did not run to its end within {} s", DEADLINE.as_secs())),
     }
 }
 

@@ -1,12 +1,11 @@
 //! QEMU's life: spawned, connected to, listened to, killed.
 //!
-//! QEMU is started through `setpriv --pdeathsig KILL`, in a process group of its own, with its temporary files in the trial's folder: it dies with
-//! hangproof even if that is killed, a Ctrl-C at the terminal doesn't reach it, and its overlays are unlinked files. It is spawned from
+//! QEMU is started as a [`Program`], with its temporary files in the trial's folder: it dies with hangproof even if that is killed, a Ctrl-C at the
+//! terminal doesn't reach it, and its overlays are unlinked files. It is spawned from
 //! asynchronous code only: the parent-death signal follows the spawning *thread*, and a blocking-pool thread ends before its time.
 //!
 //! Read [`Start`] first.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use hangproof_wire::{LINE_LIMIT, Report, Request};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::args::{Invocation, Socket, arguments};
@@ -24,6 +23,7 @@ use super::console::Lines;
 use super::qmp::Monitor;
 use super::{Clock, Signal, Signals, Vm, VmError};
 use crate::evidence::{At, ConsoleLine, QmpFact, Trouble, VmEnd};
+use crate::program::Program;
 
 /// How QEMU is started.
 #[derive(Debug)]
@@ -53,14 +53,6 @@ pub struct Qemu {
 /// The longest path of a unix socket: `sun_path` has 108 bytes with its end.
 const SOCKET_PATH: usize = 107;
 
-/// A command that dies with this program even if that is killed: see `prctl(2)`, `PR_SET_PDEATHSIG`.
-#[must_use]
-pub fn hardened(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).process_group(0).kill_on_drop(true);
-    command
-}
-
 /// QEMU's program: `HANGPROOF_QEMU`, or `qemu-system-x86_64` of `PATH`.
 ///
 /// # Errors
@@ -74,6 +66,12 @@ pub fn find_qemu() -> Result<PathBuf, VmError> {
     candidates.find(|path| path.is_file()).ok_or(VmError::NoQemu)
 }
 
+/// QEMU, without arguments yet.
+#[must_use]
+pub fn program(qemu: &Path) -> Program {
+    Program::new(qemu, "qemu-system-x86")
+}
+
 impl Start {
     /// Starts QEMU and waits until it is connected.
     ///
@@ -85,14 +83,9 @@ impl Start {
         let [console, agent, qmp, spare] = listeners;
         let (console, agent, qmp, spare) = (console?, agent?, qmp?, spare?);
         let clock = Clock::start();
-        let mut child = hardened(&qemu)
-            .args(arguments(&self.invocation))
-            .env("TMPDIR", &self.temporary)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(VmError::io("starting QEMU through `setpriv` of util-linux"))?;
+        let mut program = program(&qemu);
+        program.command.args(arguments(&self.invocation)).env("TMPDIR", &self.temporary).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = program.start()?;
         if let Some(pid) = child.id() {
             // If the host runs out of memory, a VM goes first: its trial is repeated, ours would be lost.
             let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "500");

@@ -10,9 +10,9 @@ use std::io;
 use std::path::Path;
 
 use super::{PatchRecord, Recipe, SrpmError};
+use crate::program::{Program, last_lines};
 use crate::source::digest::sha256;
 use crate::source::patch;
-use crate::source::program::{Program, last_lines};
 use crate::source::stop::Stop;
 use crate::source::{SourceError, failed};
 
@@ -49,7 +49,8 @@ async fn apply(tree: &Path, file: &Path, fuzz: u32) -> Result<Result<(), String>
     let mut program = Program::new("patch", "patch");
     program.command.current_dir(tree).env_remove("POSIXLY_CORRECT").env_remove("PATCH_GET").env_remove("SIMPLE_BACKUP_SUFFIX");
     program.command.args(["-p1", &format!("-F{fuzz}"), "--unified", "--forward", "--batch", "--no-backup-if-mismatch", "--reject-file=-"]);
-    let output = program.command.arg("--input").arg(file).output().await.map_err(|cause| program.not_run(cause))?;
+    program.command.arg("--input").arg(file);
+    let output = program.output().await?;
     if output.status.success() {
         return Ok(Ok(()));
     }
