@@ -1,0 +1,311 @@
+//! Searches through real git histories: what is refused, how commits are built, and that nothing of the user's is changed.
+//!
+//! The kernels are tiny and aren't booted; `tests/live.rs` boots real ones.
+
+#[path = "common/bench.rs"]
+mod bench;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bench::Bench;
+use hangproof::bisect::{Axis, Commits, Frame, over_commits, over_config, over_patches};
+use hangproof::build::{BuildError, Built};
+use hangproof::event::Events;
+use hangproof::evidence::At;
+use hangproof::oracle::hang::Signature;
+use hangproof::oracle::{Hang, Observation, Pass, Witness};
+use hangproof::plan::TrialId;
+use hangproof::report::{Course, SearchAnswer, SearchSetup};
+use hangproof::search::{Design, Place};
+use hangproof::source::history::Repository;
+use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Modules, Name, Source, Toolchain};
+
+/// A history of the tiny kernel in a repository of its own.
+struct History {
+    bench: Bench,
+    repository: PathBuf,
+}
+
+impl History {
+    fn new() -> Self {
+        let bench = Bench::new();
+        let repository = bench.path("linux");
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny-kernel");
+        assert!(Command::new("cp").arg("-r").arg(tiny).arg(&repository).status().unwrap().success());
+        let history = Self { bench, repository };
+        history.git(&["init", "--quiet", "--initial-branch=main"]);
+        history.commit("begin");
+        history
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.repository).args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]);
+        let output = git.args(arguments).output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn commit(&self, title: &str) -> String {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--allow-empty", "-m", title]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    /// A commit that makes one text of a file another.
+    fn change(&self, file: &str, from: &str, to: &str) -> String {
+        let path = self.repository.join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        self.commit(&format!("{file}: {to}"))
+    }
+
+    fn definitions() -> Definitions {
+        let name = Name::new("tiny").unwrap();
+        let kernel = Kernel {
+            name: name.clone(),
+            description: String::new(),
+            defined_in: PathBuf::from("kernels/tiny.yaml"),
+            base: None,
+            source: Source::Directory { path: PathBuf::from("/nowhere") },
+            toolchain: Toolchain::Host { compiler: "gcc".into() },
+            configuration: Configuration { base: ConfigurationBase::Allnoconfig, modules: Modules::Keep, fragments: Vec::new() },
+            compatibility: Vec::new(),
+            patches: Vec::new(),
+            inherited_patches: 0,
+            boot_arguments: Vec::new(),
+        };
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        Definitions { root, kernels: [(name, kernel)].into(), ..Definitions::default() }
+    }
+
+    async fn over(&self, old: &str, new: &str, find_fix: bool) -> (SearchSetup, Axis) {
+        let template = Name::new("tiny").unwrap();
+        let (setup, commits) = over_commits(&Self::definitions(), &template, &self.repository, [old, new], frame(find_fix)).await.unwrap();
+        (setup, Axis::Commits(Box::new(commits)))
+    }
+
+    async fn build(&self, axis: &Axis, kernel: &Name) -> Result<Built, BuildError> {
+        axis.build(&self.bench.store, &Self::definitions(), kernel, &Events::ignored(), 2).await
+    }
+}
+
+fn frame(find_fix: bool) -> Frame {
+    Frame { design: Design { confidence: 0.95, max_trials: 500 }, find_fix, duration: 10.0 }
+}
+
+fn pass() -> Observation {
+    Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO })
+}
+
+fn hang() -> Observation {
+    Observation::Hang(Hang {
+        last_progress: At(9000),
+        at: At(20_000),
+        witness: Witness::Silence { reported: 0, title: None },
+        oom_kills: 12,
+        operations: None,
+        signature: Signature::of([], "ring"),
+        likeness: None,
+    })
+}
+
+/// Lets a search run to its end: the points from `first_bad` on hang each time.
+fn searched(setup: SearchSetup, first_bad: usize, untestable: &[usize]) -> Course {
+    let mut course = Course::new(setup);
+    for repeat in 1..500 {
+        let posterior = course.hunt().search().posterior();
+        if course.hunt().answer(&posterior).is_some() {
+            return course;
+        }
+        let place = course.hunt().next(&posterior, |_| 1.0);
+        let kernel = course.point(place).kernel.clone();
+        match place {
+            Place::At(position) if untestable.contains(&position) => course.unbuildable(&kernel, "it doesn't compile"),
+            Place::At(_) | Place::GoodEnd => {
+                let observation = if matches!(place, Place::At(position) if position >= first_bad) { hang() } else { pass() };
+                course.take(&TrialId { kernel, mitigation: None, repeat, attempt: 1 }, &observation);
+            }
+        }
+    }
+    panic!("no answer after 500 trials");
+}
+
+#[tokio::test]
+async fn commits_are_built_in_clones_of_their_neighbours_and_the_repository_stays_as_it_is() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    history.change("mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
+    // Changes nothing that is compiled.
+    history.change("docs/readme", "", "more\n");
+    let broken = history.change("fs/ext4.c", "{", "{ this is no C;");
+    history.change("fs/ext4.c", "{ this is no C;", "{");
+    let last = history.change("init/main.c", "ext4(1)", "ext4(2)");
+    let state = || [["for-each-ref"].as_slice(), &["status", "--porcelain"], &["stash", "list"]].map(|words| history.git(words));
+    let before = state();
+    let (setup, axis) = history.over(&first, &last, false).await;
+    assert_eq!((setup.points.len(), setup.good_end.what.clone()), (5, first.clone()));
+    let [end, one, two] = [4, 0, 1].map(|position: usize| setup.points[position].kernel.clone());
+    let whole = history.build(&axis, &end).await.unwrap();
+    assert_eq!((whole.manifest.objects, whole.manifest.base.clone()), (3, None));
+    let built = history.build(&axis, &one).await.unwrap();
+    // What differs from the last one is one file; the broken line came and went.
+    assert_eq!((built.manifest.objects, built.manifest.base.clone()), (1, Some(end)));
+    let same = history.build(&axis, &two).await.unwrap();
+    assert_eq!((same.manifest.objects, &same.manifest.elf_signature), (0, &built.manifest.elf_signature));
+    let error = history.build(&axis, &setup.points[2].kernel).await.unwrap_err();
+    assert!(error.is_the_definitions() && error.to_string().contains("fs/ext4.c"), "{error}");
+    assert_eq!(setup.points[2].what, broken);
+    // Another invocation finds all of it again, and builds it on the same commit.
+    let (_, again) = history.over(&first, &last, false).await;
+    let found = history.build(&again, &one).await.unwrap();
+    assert_eq!((found.key, found.manifest.objects), (built.key, 1));
+    assert_eq!(state(), before);
+    assert_eq!(history.bench.scratch_folders(), 0);
+}
+
+#[tokio::test]
+async fn a_repository_that_cannot_be_searched_is_refused_with_a_remedy() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    let second = history.change("mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
+    history.git(&["switch", "--quiet", "--create", "side", &first]);
+    history.git(&["rm", "--quiet", "Makefile"]);
+    let side = history.commit("no make");
+    history.git(&["switch", "--quiet", "main"]);
+    let template = Name::new("tiny").unwrap();
+    let definitions = History::definitions();
+    let mut vendor = definitions.clone();
+    vendor.kernels.get_mut(&template).unwrap().configuration.base = ConfigurationBase::Vendor("configs/x86_64.config".into());
+    let shallow = history.bench.path("shallow");
+    let url = format!("file://{}", history.repository.display());
+    assert!(Command::new("git").args(["clone", "--quiet", "--depth=1", &url]).arg(&shallow).status().unwrap().success());
+    let mut told = Vec::new();
+    let mut tell = async |what: &str, definitions: &Definitions, repository: &Path, ends: [&str; 2], find_fix: bool| {
+        let error = over_commits(definitions, &template, repository, ends, frame(find_fix)).await.unwrap_err();
+        let text = format!("{error:#}").replace(&history.bench.folder.path().display().to_string(), "DIR");
+        told.push(format!("{what}: {text}").replace(&second[..12], "SECOND").replace(&first[..12], "FIRST").replace(&side[..12], "SIDE"));
+    };
+    let repository = &history.repository;
+    tell("swapped", &definitions, repository, [&second, &first], false).await;
+    tell("swapped, for a fix", &definitions, repository, [&second, &first], true).await;
+    tell("one commit", &definitions, repository, ["main", &second], false).await;
+    tell("apart", &definitions, repository, [&second, "side"], false).await;
+    tell("unknown", &definitions, repository, ["main~1", "no-such"], false).await;
+    tell("an option", &definitions, repository, ["--output=/tmp/x", "main"], false).await;
+    tell("no kernel", &definitions, repository, [&first, "side"], false).await;
+    tell("no configuration", &vendor, repository, ["main~1", "main"], false).await;
+    tell("shallow", &definitions, &shallow, ["main~1", "main"], false).await;
+    tell("no repository", &definitions, history.bench.store.root(), ["a", "b"], false).await;
+    tell("nothing", &definitions, Path::new("/no/such"), ["a", "b"], false).await;
+    fs::write(repository.join("docs/readme"), "changed").unwrap();
+    tell("dirty", &definitions, repository, ["main~1", "main"], false).await;
+    insta::assert_snapshot!(told.join("\n"));
+    assert_eq!(fs::read_to_string(repository.join("docs/readme")).unwrap(), "changed");
+}
+
+#[tokio::test]
+async fn a_finished_search_is_a_log_that_git_replays() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    let commits: Vec<String> = (0..30).map(|number| history.commit(&format!("change {number}"))).collect();
+    let last = commits.last().unwrap();
+    for find_fix in [false, true] {
+        let (setup, _) = history.over(&first, last, find_fix).await;
+        // In the line of a fix, which goes back in time, position 12 is commit 30 - 2 - 12.
+        let culprit = if find_fix { &commits[17] } else { &commits[12] };
+        let course = searched(setup.clone(), 12, &[5]);
+        let report = course.report();
+        let Some(SearchAnswer::Found { culprits, probability }) = &report.answer else { panic!("{:?}", report.answer) };
+        assert_eq!((culprits.iter().map(|point| &point.what).collect::<Vec<_>>(), *probability >= 0.95), (vec![culprit], true));
+        let log = history.bench.path("bisect.log");
+        fs::write(&log, report.git_bisect_log().unwrap()).unwrap();
+        let said = history.git(&["bisect", "replay", log.to_str().unwrap()]);
+        let word = if find_fix { "new" } else { "bad" };
+        assert!(said.contains(&format!("{culprit} is the first {word} commit")), "{said}");
+        history.git(&["bisect", "reset"]);
+        // What was saved goes on where it was.
+        let again = Course::of(setup, &[], &[]).report();
+        assert_eq!(again.answer, None);
+    }
+}
+
+#[tokio::test]
+async fn a_merge_is_searched_as_one_and_says_how_to_go_on() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    history.git(&["switch", "--quiet", "--create", "topic"]);
+    history.commit("on the topic");
+    history.git(&["switch", "--quiet", "main"]);
+    history.commit("beside it");
+    history.git(&["merge", "--quiet", "--no-ff", "-m", "merge the topic", "topic"]);
+    history.commit("after it");
+    let (setup, _) = history.over(&first, "main", false).await;
+    assert_eq!(setup.points.iter().map(|point| point.title.as_str()).collect::<Vec<_>>(), ["beside it", "merge the topic", "after it"]);
+    let told = searched(setup, 1, &[]).report().told();
+    assert!(told.contains("merge the topic") && told.contains("it is a merge: `hangproof bisect ... --good \"$(git merge-base "), "{told}");
+}
+
+#[test]
+fn patches_and_configurations_are_lines_too() {
+    let bench = Bench::new();
+    let mut definitions = History::definitions();
+    let name = Name::new("tiny").unwrap();
+    let error = |error: anyhow::Error| format!("{error:#}");
+    assert!(error(over_patches(&mut definitions, &name, frame(false)).unwrap_err()).contains("tiny has no patches to search"));
+    let patches = ["one", "two", "three"].map(|what| {
+        let path = bench.path(what);
+        fs::write(&path, format!("Subject: [PATCH] Do {what}\n\n--- a/f\n+++ b/f\n")).unwrap();
+        path
+    });
+    definitions.kernels.get_mut(&name).unwrap().patches = patches.to_vec();
+    let setup = over_patches(&mut definitions, &name, frame(false)).unwrap();
+    let titles: Vec<_> = setup.points.iter().map(|point| (point.kernel.as_str(), point.title.as_str())).collect();
+    assert_eq!(titles, [("tiny.patch-1", "Do one"), ("tiny.patch-2", "Do two"), ("tiny.patch-3", "Do three")]);
+    assert_eq!(definitions.kernels[&setup.points[1].kernel].patches, patches[..2]);
+    assert_eq!(definitions.kernels[&setup.good_end.kernel].patches, [] as [PathBuf; 0]);
+    let [old, new] = [("old", "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\n"), ("new", "CONFIG_A=y\nCONFIG_C=y\nCONFIG_D=7\n")].map(
+        |(file, text)| {
+            let path = bench.path(file);
+            fs::write(&path, text).unwrap();
+            path
+        },
+    );
+    let setup = over_config(&bench.store, &mut definitions, &name, [&old, &new], frame(true)).unwrap();
+    // For a fix the line goes from the new one back to the old one.
+    let line: Vec<_> = setup.points.iter().map(|point| (point.what.as_str(), point.title.as_str())).collect();
+    assert_eq!(line[..2], [("CONFIG_D", "becomes 7"), ("CONFIG_C", "becomes y")]);
+    let fragments = &definitions.kernels[&setup.good_end.kernel].configuration.fragments;
+    assert_eq!(fs::read_to_string(&fragments[0]).unwrap(), "CONFIG_C=y\nCONFIG_D=7\n# CONFIG_B is not set\n");
+    let same = over_config(&bench.store, &mut definitions, &name, [&old, &old], frame(false)).unwrap_err();
+    assert!(error(same).contains("don't differ in what tiny leaves open"));
+}
+
+fn hangproof(folder: &Path, arguments: &[&str]) -> Output {
+    let mut hangproof = Command::new(env!("CARGO_BIN_EXE_hangproof"));
+    let definitions = env!("CARGO_MANIFEST_DIR");
+    hangproof.current_dir(folder).args(["--definitions", definitions]).args(arguments);
+    hangproof.env("HANGPROOF_CACHE", folder.join("cache")).output().unwrap()
+}
+
+/// `git bisect run` takes 1 to 127 for bad or untestable: whatever else is wrong has to stop it.
+#[test]
+fn a_step_that_cannot_answer_stops_the_bisection() {
+    let history = History::new();
+    history.git(&["rm", "--quiet", "-r", "Kconfig"]);
+    history.commit("no kernel");
+    for arguments in [&["bisect-step", "ext4-oom"][..], &["bisect-step", "no-such"], &["bisect-step", "ext4-oom", "--no-such-option"]] {
+        let output = hangproof(&history.repository, arguments);
+        assert_eq!(output.status.code(), Some(128), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn commits_have_names_of_their_own() {
+    let history = History::new();
+    let head = Repository::open(&history.repository).await.unwrap().commit("HEAD").await.unwrap();
+    assert_eq!(Commits::kernel(&head).as_str(), format!("c-{}", &head.id[..16]));
+}
