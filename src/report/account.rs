@@ -72,9 +72,10 @@ fn kernel_block(case: &Case, kernel: &KernelReport) -> Block {
         let error = kernel.build_error.clone().unwrap_or_default();
         return Block::Fields(Some(kernel.name.to_string()), vec![("not built", error)]);
     };
-    let material = Material::of(&build.source);
     let inputs = case.inputs(&kernel.name);
-    let mut fields = vec![("source", format!("{} ({})", material.name, material.digest())), ("uname -r", version.to_owned())];
+    let sources = Material::all(&build.source).into_iter();
+    let mut fields: Vec<_> = sources.map(|material| ("source", format!("{} ({})", material.name, material.digest()))).collect();
+    fields.push(("uname -r", version.to_owned()));
     if let Some(base) = &build.base {
         fields.push(("built on", base.to_string()));
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::SrpmError;
-pub use package::{LIMITS, Package};
+pub use package::{LIMITS, MAGIC, Package, pass_headers};
 pub use spec::{Hook, Recipe, Refused};
 
 use super::digest::{Hashing, sha256, sha256_and_sha1};
