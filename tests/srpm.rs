@@ -181,6 +181,42 @@ async fn what_is_not_understood_in_a_spec_file_is_refused_with_its_line() {
     assert!(!Path::new("/tmp/hangproof-evil").exists());
 }
 
+/// What the distribution's own build sets counts, and what nobody can tell from the package is refused where it matters.
+#[tokio::test]
+async fn conditions_on_the_distribution_are_decided_by_the_package() {
+    let with = |condition: &str| {
+        let branches =
+            format!("%if {condition}\nApplyOptionalPatch debrand.patch\n%else\nApplyOptionalPatch linux-kernel-test.patch\n%endif");
+        SPEC.replace("ApplyOptionalPatch linux-kernel-test.patch\n", "").replace("ApplyOptionalPatch debrand.patch", &branches)
+    };
+    let applied = async |condition: &str, macros: &[&str]| {
+        let bench = Bench::new();
+        bench.build_with(&with(condition), &bench.files(), macros);
+        let fetched = bench.fetch(&bench.srpm()).await.map_err(|error| error.to_string())?;
+        let Provenance::Srpm { patches, .. } = fetched.provenance else { panic!("it is a source package") };
+        Ok::<_, String>(patches.iter().any(|patch| patch.name == "debrand.patch"))
+    };
+    let centos = ["vendor CentOS"];
+    for (condition, expected) in [
+        ("0%{?rhel} == 7 && 0%{?el7} && !0%{?fedora}", true),
+        ("0%{?rhel} == 8 || 0%{?el8}", false),
+        ("0%{?centos} == 7", true),
+        ("\"%{?dist}\" == \".el7\"", true),
+        ("0%{?fedora}", false),
+    ] {
+        assert_eq!(applied(condition, &centos).await, Ok(expected), "{condition}");
+    }
+    let line = SPEC.lines().position(|line| line == "ApplyOptionalPatch debrand.patch").unwrap();
+    assert_eq!(
+        applied("0%{?centos}", &[]).await.unwrap_err(),
+        format!(
+            "{FILE}, kernel.spec line {}: it depends on the condition in line {line}, which can't be decided without running the spec file; \
+             bring a patched tree with --source KERNEL=FOLDER",
+            line + 1
+        )
+    );
+}
+
 #[tokio::test]
 async fn a_package_that_lacks_something_is_told() {
     let missing = spec_error("Patch1000: debrand.patch", "Patch1000: debrand.patch\nPatch1001: gone.patch").await;

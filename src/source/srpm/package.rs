@@ -31,6 +31,8 @@ pub struct Package {
     pub name: String,
     /// `NAME`, `VERSION` and `RELEASE` of its header.
     pub nvr: [String; 3],
+    /// Who made it, by its header.
+    pub vendor: Option<String>,
     path: PathBuf,
     metadata: PackageMetadata,
     payload: u64,
@@ -67,8 +69,9 @@ impl Package {
         }
         let text = |tag| metadata.header.get_entry_data_as_string(tag).map(str::to_owned).map_err(|cause| header(cause.to_string()));
         let nvr = [text(IndexTag::RPMTAG_NAME)?, text(IndexTag::RPMTAG_VERSION)?, text(IndexTag::RPMTAG_RELEASE)?];
+        let vendor = metadata.header.get_entry_data_as_string(IndexTag::RPMTAG_VENDOR).ok().map(str::to_owned);
         let listed = listed(&metadata);
-        Ok(Self { name: name.to_owned(), nvr, path: path.to_owned(), payload: bytes.len() as u64, listed, metadata })
+        Ok(Self { name: name.to_owned(), nvr, vendor, path: path.to_owned(), payload: bytes.len() as u64, listed, metadata })
     }
 
     /// Checks that a key of the file `key` signed the package. Returns the key's fingerprint or id.
