@@ -225,6 +225,19 @@ async fn symbols_that_do_not_stick_are_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_compatibility_change_whose_symbol_does_not_stick_is_told() {
+    let bench = Bench::new();
+    let mut base = kernel("base", &tiny_source(), &[]);
+    let change = Change::Configuration([("FAST".to_owned(), "y".to_owned()), ("EXT4".to_owned(), "y".to_owned())].into());
+    base.compatibility = vec![Compatibility { change, when: Vec::new(), because: None }];
+    let expected = "1 requested configuration symbol did not stick:\
+        \n  compatibility change `configuration CONFIG_EXT4=y CONFIG_FAST=y`: CONFIG_FAST: wanted y, got n (what it depends on isn't met)\
+        \nturn on what they depend on, or remove them";
+    assert_eq!(bench.shown(&bench.build(&definitions(&[base]), "base").await.0.unwrap_err()), expected);
+    bench.ends_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_compile_error_names_the_patch_and_the_log() {
     let bench = Bench::new();
     let base = kernel("base", &tiny_source(), &[]);
