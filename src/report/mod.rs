@@ -48,6 +48,7 @@ pub use self::trials::{load_trial, save_trial, trial_folder};
 use crate::build::Manifest;
 use crate::exit::Exit;
 use crate::image::Description;
+use crate::mitigation;
 use crate::oracle::hang::Likeness;
 use crate::oracle::{Fault, Observation};
 use crate::plan::{Cell, TrialId};
@@ -100,6 +101,9 @@ pub struct Report {
     /// The mitigations' command lines in the guest, by name; empty in a pipeline without that dimension.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mitigations: BTreeMap<Name, Vec<String>>,
+    /// Which programs those are, by the mitigation's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mitigation_programs: BTreeMap<Name, mitigation::Provenance>,
     /// What is on the disks.
     pub image: Option<Description>,
     /// The kernels, in the pipeline's order, each with each mitigation.
