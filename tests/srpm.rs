@@ -1,6 +1,6 @@
 //! Source packages: real ones made by rpmbuild, hostile ones made of them, and the vault that they come from.
 //!
-//! Needs Debian's `rpm`, `rpm2cpio`, `cpio`, `gnupg` and `curl`.
+//! Needs Debian's `rpm`, `rpm2cpio`, `cpio`, `gnupg`, `gnupg1` and `curl`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "srpm/bench.rs"]
@@ -416,6 +416,32 @@ async fn a_signature_is_checked_when_a_key_is_given() {
     let whole = fs::read(&package).unwrap();
     fs::write(&package, repacked(&whole, &cpio_entry("kernel.spec", 0o100_644, b"Name: evil\n"))).unwrap();
     assert_eq!(bench.error(&with(&good)).await, format!("{FILE}: kernel.spec isn't what the package's header says: fetch it again"));
+}
+
+/// CentOS 7's own are of version 3, which tells the key by its id only.
+#[tokio::test]
+async fn an_old_signature_is_checked_too() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let (good, other) = (bench.key("good"), bench.key("other"));
+    let with = |key: &Path| Srpm { key: Some(key.to_owned()), ..bench.srpm() };
+    bench.sign_v3(&package, "good");
+    let query = |form: &str| program("rpm", &["-qp", "--nosignature", "--qf", form, package.to_str().unwrap()], &bench.path(""));
+    let (packet, shown) = (query("%{RSAHEADER}"), query("%{RSAHEADER:pgpsig}"));
+    // A packet of type 2, two bytes of its length, and the version (RFC 4880, 5.2).
+    assert!(packet.starts_with("89") && packet[6..].starts_with("03"), "{packet}");
+    let fetched = bench.fetch(&with(&good)).await.unwrap();
+    let Provenance::Srpm { signed_by: Some(signed_by), .. } = fetched.provenance else { panic!() };
+    assert!(shown.ends_with(&signed_by) && bench.fingerprint("good").ends_with(&signed_by), "{signed_by} {shown}");
+    let wrong = bench.error(&with(&other)).await;
+    assert!(wrong.starts_with(&format!("{FILE} isn't signed by a key of {}: ", other.display())), "{wrong}");
+    // One bit of what is signed: the summary in the header.
+    let mut bytes = fs::read(&package).unwrap();
+    let place = bytes.windows(8).position(|text| text == b"A kernel").unwrap();
+    bytes[place] ^= 1;
+    fs::write(&package, bytes).unwrap();
+    let changed = bench.error(&with(&good)).await;
+    assert!(changed.starts_with(&format!("{FILE} isn't signed by a key of {}: ", good.display())), "{changed}");
 }
 
 #[tokio::test]
