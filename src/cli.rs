@@ -7,7 +7,7 @@
 mod bisect;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -49,10 +49,11 @@ struct Common {
     /// Folder that holds kernels/, images/ and pipelines/ [default: the first at or above the current folder]
     #[arg(long, global = true, value_name = "DIR")]
     definitions: Option<PathBuf>,
-    /// Build this kernel, and those that extend it, from another source: a folder, a tarball or a source package; for a prebuilt kernel, a .deb
+    /// Build this kernel, and those that extend it, from another source: a folder, a tarball or a source package; for a prebuilt kernel, its .deb
+    /// or .rpm, once for each package that it needs
     #[arg(long, global = true, value_name = "KERNEL=PATH", value_parser = pair)]
     source: Vec<(String, String)>,
-    /// Where source packages (SRPMs) come from: a URL in place of https://vault.centos.org, or a folder that holds them
+    /// Where CentOS's packages come from: a URL in place of https://vault.centos.org, or a folder that holds them
     #[arg(long, global = true, env = "HANGPROOF_VAULT", value_name = "URL-or-FOLDER")]
     vault: Option<String>,
     /// Build this kernel, and those that extend it, by another toolchain: host:COMPILER, debian:SUITE:COMPILER or container:IMAGE:COMPILER
@@ -469,9 +470,13 @@ fn definitions(common: &Common) -> Result<Definitions> {
     if let Some(vault) = &common.vault {
         definitions = definitions.with_vault(vault).map_err(|error| Usage(error.to_string()))?;
     }
-    for (kernel, path) in &common.source {
-        let kernel = Name::new(kernel).map_err(|error| Usage(error.to_string()))?;
-        let source = Source::from_path(path.as_ref()).map_err(|error| Usage(error.to_string()))?;
+    for (number, (name, _)) in common.source.iter().enumerate() {
+        if common.source[..number].iter().any(|(other, _)| other == name) {
+            continue;
+        }
+        let paths: Vec<&Path> = common.source.iter().filter(|(other, _)| other == name).map(|(_, path)| Path::new(path)).collect();
+        let kernel = Name::new(name).map_err(|error| Usage(error.to_string()))?;
+        let source = Source::from_paths(&kernel, &paths).map_err(|error| Usage(error.to_string()))?;
         definitions = definitions.with_source(&kernel, &source).map_err(|error| Usage(error.to_string()))?;
     }
     for (kernel, word) in &common.toolchain {

@@ -9,6 +9,7 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 
 use crate::image::programs;
+use crate::program::find;
 use crate::run::cpus;
 use crate::store::{self, Store};
 use crate::vm::{find_qemu, probe};
@@ -20,13 +21,15 @@ pub struct Check {
     pub what: String,
     /// What was found.
     pub found: Result<String, String>,
+    /// The only thing that needs it; none for what everybody needs.
+    pub only_for: Option<&'static str>,
 }
 
 impl Check {
-    /// Whether it is enough.
+    /// Whether it is enough, for those who don't need what only some do.
     #[must_use]
     pub fn fine(&self) -> bool {
-        self.found.is_ok()
+        self.found.is_ok() || self.only_for.is_some()
     }
 }
 
@@ -43,10 +46,20 @@ const BUILD: [(&str, &str); 9] = [
     ("apt-get", "apt"),
 ];
 
+/// Programs that some kernels need and others don't, with their Debian packages and what they are for.
+const SOME: [(&str, &str, &str); 6] = [
+    ("mmdebstrap", "mmdebstrap", "kernels whose toolchain is `debian:` (CentOS 7's), to make the buildroot"),
+    ("bwrap", "bubblewrap", "kernels whose toolchain is `debian:` or `container:`, to run compilers in it"),
+    ("curl", "curl", "sources behind a URL (CentOS's packages, tarballs), to download them"),
+    ("patch", "patch", "source packages (`srpm:`), to apply their own patches"),
+    ("depmod", "kmod", "prebuilt kernels, to find out which modules a guest needs"),
+    ("podman", "podman", "kernels whose toolchain is `container:`, to take the image's files (docker does as well)"),
+];
+
 /// Looks at everything.
 pub async fn examine() -> Vec<Check> {
     let mut checks = Vec::new();
-    let mut add = |what: &str, found: Result<String, String>| checks.push(Check { what: what.to_owned(), found });
+    let mut add = |what: &str, found: Result<String, String>| checks.push(Check { what: what.to_owned(), found, only_for: None });
     let memory = std::fs::read_to_string("/proc/meminfo").ok();
     let memory = memory.and_then(|text| text.lines().find_map(|line| line.strip_prefix("MemAvailable:").map(|kib| kib.trim().to_owned())));
     add("host", Ok(format!("{} CPUs, {} of memory available", cpus(), memory.unwrap_or_default())));
@@ -63,7 +76,18 @@ pub async fn examine() -> Vec<Check> {
     let store = Store::open();
     add("store", store.as_ref().map(|store| room(store.root())).map_err(ToString::to_string));
     add("scratch", Ok(room(&store::trial_folder())));
+    checks.extend(SOME.iter().map(only_some));
     checks
+}
+
+fn only_some((program, package, purpose): &(&'static str, &'static str, &'static str)) -> Check {
+    // An ordinary user's PATH lacks the folder that depmod is in.
+    let found = find(program).or_else(|| find(&format!("/usr/sbin/{program}"))).map(|path| path.display().to_string());
+    Check {
+        what: (*program).to_owned(),
+        found: found.ok_or_else(|| format!("missing: `apt-get install {package}`")),
+        only_for: Some(purpose),
+    }
 }
 
 async fn accelerator() -> Result<String, String> {
@@ -83,11 +107,34 @@ pub fn table(checks: &[Check]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     for check in checks {
-        let (mark, text) = match &check.found {
-            Ok(text) => ("✓", text),
-            Err(text) => ("✗", text),
+        let (mark, text) = match (&check.found, check.only_for) {
+            (Ok(text), _) => ("✓", text),
+            (Err(text), None) => ("✗", text),
+            (Err(text), Some(_)) => ("-", text),
         };
-        table.add_row([mark, &check.what, text]);
+        let only_for = check.only_for.map_or_else(String::new, |purpose| format!("; only for {purpose}"));
+        table.add_row([mark, &check.what, &format!("{text}{only_for}")]);
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_some_need_is_said_and_is_no_fault() {
+        let missing = only_some(&("no-such-program", "its-package", "kernels that need it"));
+        assert!(missing.fine());
+        let found = only_some(&("sh", "dash", "scripts"));
+        let needed = Check { what: "gcc".to_owned(), found: Err("missing".to_owned()), only_for: None };
+        assert!(found.fine() && !needed.fine());
+        let place = found.found.clone().unwrap_or_default();
+        let expected = format!(
+            " -  no-such-program  missing: `apt-get install its-package`; only for kernels that need it\n \
+             ✓  sh               {place}; only for scripts\n \
+             ✗  gcc              missing\n"
+        );
+        assert_eq!(table(&[missing, found, needed]), expected);
+    }
 }

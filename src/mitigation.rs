@@ -1,11 +1,16 @@
 //! Makes a pipeline's mitigations ready: each program of the host with its libraries, laid beside the reproducer.
 //!
-//! It runs nothing here. Arguments become words, never shell text.
+//! No mitigation runs here. Arguments become words, never shell text. Which program it was is recorded, since a package's next version may do otherwise.
 //!
 //! Read [`Beside`] first, then [`prepare`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 use crate::image::{ImageError, Payload};
 use crate::spec::{Mitigation, Name};
@@ -17,6 +22,39 @@ pub struct Beside {
     pub payload: Payload,
     /// The program and its arguments, in the guest; nothing for `none`.
     pub words: Vec<String>,
+    /// Which program that is; nothing for `none`.
+    pub program: Option<Provenance>,
+}
+
+/// Which program a mitigation is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Provenance {
+    /// SHA-256 of the program's file.
+    pub sha256: String,
+    /// The Debian package that brought it, with its version; none if dpkg knows of none.
+    pub package: Option<String>,
+}
+
+impl Provenance {
+    fn of(program: &Path) -> Result<Self, MitigationError> {
+        let content = std::fs::read(program).map_err(|cause| MitigationError::Unreadable { program: program.to_owned(), cause })?;
+        Ok(Self { sha256: format!("{:x}", sha2::Sha256::digest(content)), package: package_of(program) })
+    }
+}
+
+/// The package of a file. dpkg may know the file by the path from before `/bin` became a link.
+fn package_of(program: &Path) -> Option<String> {
+    let ask = |arguments: &[&OsStr]| {
+        let output = Command::new("dpkg-query").args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let old = program.strip_prefix("/usr").ok().map(|path| Path::new("/").join(path));
+    let said = std::iter::once(program).chain(old.as_deref()).find_map(|path| ask(&["--search".as_ref(), "--".as_ref(), path.as_ref()]))?;
+    let (packages, _) = said.lines().next()?.split_once(": ")?;
+    let package = packages.split(", ").next()?;
+    let version = ask(&["--show", "--showformat=${Version}", "--", package].map(OsStr::new))?;
+    Some(format!("{} {version}", package.split(':').next()?))
 }
 
 /// Why a mitigation can't be made ready.
@@ -32,6 +70,14 @@ pub enum MitigationError {
         name: Name,
         /// The program.
         program: PathBuf,
+    },
+    /// Its program can't be read.
+    #[error("read {}: {cause}", program.display())]
+    Unreadable {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
     },
     /// It can't be put into the payload.
     #[error(transparent)]
@@ -50,15 +96,17 @@ pub fn prepare<'a>(
         let Mitigation { name, program, arguments, expected: _ } = mitigation;
         let mut payload = reproducer.clone();
         let mut words = Vec::new();
+        let mut provenance = None;
         if let Some(program) = program {
             if !program.is_file() {
                 return Err(MitigationError::Missing { name: name.clone(), program: program.clone() });
             }
             payload.program(program)?;
+            provenance = Some(Provenance::of(program)?);
             words.push(program.display().to_string());
             words.extend(arguments.iter().cloned());
         }
-        Ok((name.clone(), Beside { payload, words }))
+        Ok((name.clone(), Beside { payload, words, program: provenance }))
     };
     mitigations.into_iter().map(ready).collect()
 }
@@ -77,7 +125,21 @@ mod tests {
     fn a_mitigation_is_its_program_and_arguments_or_nothing() {
         let ready = prepare(&[mitigation("none", None), mitigation("shell", Some("/bin/sh"))], &Payload::new()).unwrap();
         assert!(ready[&Name::new("none").unwrap()].words.is_empty());
+        assert_eq!(ready[&Name::new("none").unwrap()].program, None);
         assert_eq!(ready[&Name::new("shell").unwrap()].words, ["/bin/sh", "-c"]);
+    }
+
+    #[test]
+    fn a_program_is_recorded_with_its_digest_and_its_package() {
+        let sum = Command::new("sha256sum").arg("/usr/bin/fio").output().unwrap();
+        let sha256 = String::from_utf8(sum.stdout).unwrap().split(' ').next().unwrap().to_owned();
+        let version = Command::new("dpkg-query").args(["-W", "-f", "fio ${Version}", "fio"]).output().unwrap();
+        let package = Some(String::from_utf8(version.stdout).unwrap());
+        assert_eq!(Provenance::of(Path::new("/usr/bin/fio")).unwrap(), Provenance { sha256, package });
+        // Known to dpkg as /bin/bash.
+        assert!(package_of(Path::new("/usr/bin/bash")).unwrap().starts_with("bash "));
+        let own = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(Provenance::of(own.path()).unwrap().package, None);
     }
 
     #[test]

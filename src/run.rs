@@ -493,6 +493,7 @@ impl Run<'_> {
             reproducer: shared.ready.words.clone(),
             reproducer_sha256: shared.ready.sha256.clone(),
             mitigations: shared.mitigations.iter().map(|(name, beside)| (name.clone(), beside.words.clone())).collect(),
+            mitigation_programs: shared.mitigations.iter().filter_map(|(name, one)| Some((name.clone(), one.program.clone()?))).collect(),
             image: Some(shared.disks.description.clone()),
             kernels: self.cells.iter().map(kernel).collect(),
             proof: None,

@@ -217,6 +217,19 @@ async fn symbols_that_do_not_stick_are_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_compatibility_change_whose_symbol_does_not_stick_is_told() {
+    let bench = Bench::new();
+    let mut base = kernel("base", &tiny_source(), &[]);
+    let change = Change::Configuration([("FAST".to_owned(), "y".to_owned()), ("EXT4".to_owned(), "y".to_owned())].into());
+    base.compatibility = vec![Compatibility { change, when: Vec::new(), because: None }];
+    let expected = "1 requested configuration symbol did not stick:\
+        \n  compatibility change `configuration CONFIG_EXT4=y CONFIG_FAST=y`: CONFIG_FAST: wanted y, got n (what it depends on isn't met)\
+        \nturn on what they depend on, or remove them";
+    assert_eq!(bench.shown(&bench.build(&definitions(&[base]), "base").await.0.unwrap_err()), expected);
+    bench.ends_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_compile_error_names_the_patch_and_the_log() {
     let bench = Bench::new();
     let base = kernel("base", &tiny_source(), &[]);
@@ -372,6 +385,7 @@ async fn a_buildroot_builds() {
     base.toolchain = Toolchain::Debian { suite: "bullseye".into(), compiler: "gcc-9".into(), packages: Vec::new() };
     let patched = variant("patched", &base, &[bench.patch("one.patch", "mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;")]);
     let all = definitions(&[base.clone(), patched]);
+    let mut signatures = Vec::new();
     for name in ["base", "patched"] {
         let started = Instant::now();
         let built = bench.build(&all, name).await.0.unwrap();
@@ -380,12 +394,51 @@ async fn a_buildroot_builds() {
         assert!(tools.compiler.starts_with("gcc-9 (Debian 9."), "{:?}", tools.compiler);
         let Some(build::Inside::Debian { packages, .. }) = &tools.inside else { panic!() };
         assert!(packages["gcc-9"].starts_with("9."), "{packages:?}");
+        signatures.push(built.manifest.elf_signature);
     }
+    assert_eq!(in_a_container(&bench, base.clone()).await, signatures[0], "the same programs make the same kernel");
     for (suite, compiler) in [("nosuite", "gcc-9"), ("bullseye", "gcc-3.0")] {
         base.toolchain = Toolchain::Debian { suite: suite.into(), compiler: compiler.into(), packages: Vec::new() };
         println!("{}", bench.build(&definitions(&[base.clone()]), "base").await.0.unwrap_err());
     }
     bench.ends_clean().await;
+}
+
+/// An image of podman's. It is removed with the value.
+struct Image(String);
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("podman").args(["rmi", "--force", &self.0]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+/// Builds a kernel with the toolchain of a container's image, which is made of the buildroot in the store. Returns the kernel's signature.
+async fn in_a_container(bench: &Bench, mut base: Kernel) -> Option<String> {
+    let podman = |arguments: &[&str]| Command::new("podman").args(arguments).output().unwrap();
+    let root = fs::read_dir(bench.store.root().join("buildroots")).unwrap().next().unwrap().unwrap().path().join("root");
+    let archive = bench.folder.path().join("image.tar");
+    assert!(Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&archive).arg(".").status().unwrap().success());
+    let image = Image(format!("localhost/hangproof-test-{}:1", std::process::id()));
+    let imported = podman(&["import", "--quiet", archive.to_str().unwrap(), &image.0]);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    fs::remove_file(archive).unwrap();
+    base.toolchain = Toolchain::Container { image: image.0.clone(), compiler: "gcc-9".into() };
+    let all = definitions(&[base]);
+    let built = bench.build(&all, "base").await.0.unwrap();
+    let tools = built.manifest.toolchain.as_ref().unwrap();
+    assert!(tools.compiler.starts_with("gcc-9 (Debian 9."), "{:?}", tools.compiler);
+    let Some(build::Inside::Container { image: name, digest }) = &tools.inside else { panic!("{:?}", tools.inside) };
+    let id = String::from_utf8(podman(&["image", "inspect", "--format", "{{.Id}}", &image.0]).stdout).unwrap();
+    assert_eq!((name, digest.as_str()), (&image.0, id.trim()));
+    let containers = podman(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={}", image.0)]);
+    assert!(containers.stdout.is_empty(), "no container is left");
+    // Its files stay, whatever becomes of the image.
+    drop(image);
+    let (again, events) = bench.build(&all, "base").await;
+    assert_eq!(again.unwrap().key, built.key);
+    assert!(matches!(events.last(), Some(Event::BuildFinished { cached: true, .. })), "{events:?}");
+    built.manifest.elf_signature
 }
 
 #[tokio::test(flavor = "multi_thread")]

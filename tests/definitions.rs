@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use cases::{BASE, Case, DISK, IMAGES, KERNELS, PIPELINES, SYNTAX, VARIANT, WRITERS};
 use hangproof::report::list;
-use hangproof::spec::{ConfigurationBase, Definitions, Location, Name, Prebuilt, Problems, Source, Toolchain, load};
+use hangproof::spec::{ConfigurationBase, Definitions, Location, Name, PackageFile, Prebuilt, Problems, Source, Toolchain, load};
 use miette::GraphicalTheme;
 use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};
 use tempfile::TempDir;
@@ -267,6 +267,8 @@ fn every_kind_of_source_and_configuration_loads() {
         "{debian: linux-image-cloud-amd64, version: 6.1.192-2}".to_owned(),
         "{package: /srv/linux-image.deb}".to_owned(),
         format!("{{url: \"https://example.org/linux-image.deb\", sha256: {digest}}}"),
+        "{url: \"https://vault.centos.org/8/kernel.rpm\", sha256: unknown}".to_owned(),
+        format!("{{packages: [{{package: /srv/kernel-core.rpm, sha256: {digest}}}, {{url: \"https://a.org/b.rpm\", sha256: unknown}}]}}"),
     ];
     for package in packages {
         let folder = copy(GOOD);
@@ -359,15 +361,53 @@ fn a_package_replaces_a_package_only() {
     fs::write(&package, "").unwrap();
     let definitions = load(folder.path()).unwrap();
     let source = Source::from_path(&package).unwrap();
-    assert_eq!(source, Source::Prebuilt(Prebuilt::File { location: Location::Path(package), sha256: None }));
+    let files = |paths: &[&PathBuf]| {
+        let file = |path: &&PathBuf| PackageFile { location: Location::Path((*path).clone()), sha256: None };
+        Source::Prebuilt(Prebuilt::Files(paths.iter().map(file).collect()))
+    };
+    assert_eq!(source, files(&[&package]));
     assert_eq!(definitions.clone().with_source(&name("stock"), &source).unwrap().kernels[&name("stock")].source, source);
     let said = |kernel: &str, source: &Source| definitions.clone().with_source(&name(kernel), source).unwrap_err().to_string();
     assert_eq!(said("base", &source), "`base` is built from source: name a source tree or a tar archive");
     let tree = Source::Directory { path: PathBuf::from("/") };
-    assert_eq!(said("stock", &tree), "`stock` is prebuilt: name a kernel package (.deb)");
+    assert_eq!(said("stock", &tree), "`stock` is prebuilt: name a kernel package (.deb or .rpm)");
+    let rpm = package.with_extension("rpm");
+    fs::write(&rpm, "").unwrap();
+    let stock = name("stock");
+    assert_eq!(Source::from_paths(&stock, &[&rpm, &package]).unwrap(), files(&[&rpm, &package]));
+    assert_eq!(Source::from_paths(&stock, &[&package]).unwrap(), source);
+    assert_eq!(
+        Source::from_paths(&stock, &[&rpm, folder.path()]).unwrap_err().to_string(),
+        "`stock` has several sources: name one, or the packages (.deb or .rpm) of one prebuilt kernel"
+    );
     let host = Toolchain::Host { compiler: "gcc".to_owned() };
     let error = definitions.clone().with_toolchain(&name("stock"), &host).unwrap_err();
     assert_eq!(error.to_string(), "`stock` is prebuilt and has no toolchain to replace: leave the option out");
+}
+
+#[test]
+fn a_vault_may_hold_a_kernels_packages() {
+    let folder = copy(GOOD);
+    let url = |file: &str| format!("https://vault.centos.org/8/Packages/{file}");
+    let packages = ["core", "modules", "extra"].map(|file| format!("{{url: \"{}\", sha256: unknown}}", url(file))).join(", ");
+    let other = "{url: \"https://example.org/core\", sha256: unknown}";
+    let text = format!("name: stock\ndescription: x\nsource: {{prebuilt: {{packages: [{packages}, {other}]}}}}\n");
+    fs::write(folder.path().join("kernels/stock.yaml"), text).unwrap();
+    let vault = tempfile::tempdir().unwrap();
+    let vault = vault.path().canonicalize().unwrap();
+    fs::create_dir_all(vault.join("8/Packages")).unwrap();
+    fs::write(vault.join("8/Packages/core"), "").unwrap();
+    fs::write(vault.join("modules"), "").unwrap();
+    let locations = |vault: &str| {
+        let definitions = load(folder.path()).unwrap().with_vault(vault).unwrap();
+        let Source::Prebuilt(Prebuilt::Files(files)) = &definitions.kernels[&name("stock")].source else { panic!("it is prebuilt") };
+        files.iter().map(|file| file.location.clone()).collect::<Vec<_>>()
+    };
+    let elsewhere = Location::Url("https://example.org/core".to_owned());
+    let of_folder = [Location::Path(vault.join("8/Packages/core")), Location::Path(vault.join("modules")), Location::Url(url("extra"))];
+    assert_eq!(locations(vault.to_str().unwrap()), [of_folder.as_slice(), std::slice::from_ref(&elsewhere)].concat());
+    let mirror = ["core", "modules", "extra"].map(|file| Location::Url(format!("https://mirror.org/centos/8/Packages/{file}")));
+    assert_eq!(locations("https://mirror.org/centos/"), [mirror.as_slice(), &[elsewhere]].concat());
 }
 
 #[test]

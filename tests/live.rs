@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sha2::Digest as _;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -297,6 +298,8 @@ fn a_mitigation_is_a_dimension_of_its_own() {
     assert_eq!(verdicts(&report), ["debian-6.1: pass", "debian-6.1: pass"], "{}", said(&output));
     assert_eq!([&report["kernels"][0]["mitigation"], &report["kernels"][1]["mitigation"]], ["none", "earlyoom"]);
     assert!(said(&output).contains("MITIGATION"), "{}", said(&output));
+    let sha256: String = sha2::Sha256::digest(fs::read(&earlyoom).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(report["mitigation-programs"]["earlyoom"]["sha256"], sha256, "{report:#}");
     // It ran, in the guest, from before the reproducer's start to the end.
     let evidence = |trial: &str| -> Value {
         serde_json::from_slice(&fs::read(lab.path("out/trials").join(trial).join("evidence.json")).unwrap()).unwrap()

@@ -1,8 +1,10 @@
-//! Kernels out of packages: small Debian packages made on the fly, good and bad, and one whose modules depmod has to look at.
+//! Kernels out of packages: small Debian and rpm packages made on the fly, good and bad, and one whose modules depmod has to look at.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "common/bench.rs"]
 mod bench;
+#[path = "prebuilt/rpm.rs"]
+mod rpm;
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +14,9 @@ use bench::Bench;
 use hangproof::build::{self, BuildError, Built};
 use hangproof::event::{Event, Events};
 use hangproof::source::Provenance;
-use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Location, Modules, Name, Prebuilt, Source, Toolchain};
+use hangproof::spec::{
+    Configuration, ConfigurationBase, Definitions, Kernel, Location, Modules, Name, PackageFile, Prebuilt, Source, Toolchain,
+};
 use sha2::Digest as _;
 use tar::EntryType;
 
@@ -91,6 +95,10 @@ fn deb(data: &[u8]) -> Vec<u8> {
     package.into_inner().unwrap()
 }
 
+fn files_of(paths: &[PathBuf]) -> Prebuilt {
+    Prebuilt::Files(paths.iter().map(|path| PackageFile { location: Location::Path(path.clone()), sha256: None }).collect())
+}
+
 impl Bench {
     fn package(&self, content: &[u8]) -> PathBuf {
         let path = self.path("linux.deb");
@@ -119,7 +127,7 @@ impl Bench {
     }
 
     async fn build_file(&self, content: &[u8]) -> (Result<Built, BuildError>, Vec<Event>) {
-        self.build("stock", Prebuilt::File { location: Location::Path(self.package(content)), sha256: None }).await
+        self.build("stock", files_of(&[self.package(content)])).await
     }
 
     /// What is said about a package that is no good, and that it is the definition's fault.
@@ -249,7 +257,8 @@ async fn packages_that_are_no_good_say_why() {
         ),
         (
             b"no package".to_vec(),
-            "DIR/linux.deb is no Debian package: name the .deb of a kernel, such as linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb",
+            "DIR/linux.deb is neither a Debian nor an rpm package: name that of a kernel, such as \
+             linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb",
         ),
     ];
     for (package, said) in cases {
@@ -281,7 +290,7 @@ async fn links_and_devices_of_a_package_are_not_made() {
 async fn another_digest_than_expected_is_not_unpacked() {
     let bench = Bench::new();
     let path = bench.package(&deb(&archive(&files(), &[])));
-    let package = |sha256: String| Prebuilt::File { location: Location::Path(path.clone()), sha256: Some(sha256) };
+    let package = |sha256: String| Prebuilt::Files(vec![PackageFile { location: Location::Path(path.clone()), sha256: Some(sha256) }]);
     let digest: String = sha2::Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     let error = bench.build("stock", package("0".repeat(64))).await.0.unwrap_err();
     assert!(error.to_string().contains(&format!("has SHA-256 {digest}, expected 0000")), "{error}");

@@ -1,6 +1,6 @@
 //! Source packages: real ones made by rpmbuild, hostile ones made of them, and the vault that they come from.
 //!
-//! Needs Debian's `rpm`, `rpm2cpio`, `cpio`, `gnupg` and `curl`.
+//! Needs Debian's `rpm`, `rpm2cpio`, `cpio`, `gnupg`, `gnupg1` and `curl`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "srpm/bench.rs"]
@@ -181,6 +181,42 @@ async fn what_is_not_understood_in_a_spec_file_is_refused_with_its_line() {
         assert_eq!(spec_error(find, replacement).await, expected, "{replacement}");
     }
     assert!(!Path::new("/tmp/hangproof-evil").exists());
+}
+
+/// What the distribution's own build sets counts, and what nobody can tell from the package is refused where it matters.
+#[tokio::test]
+async fn conditions_on_the_distribution_are_decided_by_the_package() {
+    let with = |condition: &str| {
+        let branches =
+            format!("%if {condition}\nApplyOptionalPatch debrand.patch\n%else\nApplyOptionalPatch linux-kernel-test.patch\n%endif");
+        SPEC.replace("ApplyOptionalPatch linux-kernel-test.patch\n", "").replace("ApplyOptionalPatch debrand.patch", &branches)
+    };
+    let applied = async |condition: &str, macros: &[&str]| {
+        let bench = Bench::new();
+        bench.build_with(&with(condition), &bench.files(), macros);
+        let fetched = bench.fetch(&bench.srpm()).await.map_err(|error| error.to_string())?;
+        let Provenance::Srpm { patches, .. } = fetched.provenance else { panic!("it is a source package") };
+        Ok::<_, String>(patches.iter().any(|patch| patch.name == "debrand.patch"))
+    };
+    let centos = ["vendor CentOS"];
+    for (condition, expected) in [
+        ("0%{?rhel} == 7 && 0%{?el7} && !0%{?fedora}", true),
+        ("0%{?rhel} == 8 || 0%{?el8}", false),
+        ("0%{?centos} == 7", true),
+        ("\"%{?dist}\" == \".el7\"", true),
+        ("0%{?fedora}", false),
+    ] {
+        assert_eq!(applied(condition, &centos).await, Ok(expected), "{condition}");
+    }
+    let line = SPEC.lines().position(|line| line == "ApplyOptionalPatch debrand.patch").unwrap();
+    assert_eq!(
+        applied("0%{?centos}", &[]).await.unwrap_err(),
+        format!(
+            "{FILE}, kernel.spec line {}: it depends on the condition in line {line}, which can't be decided without running the spec file; \
+             bring a patched tree with --source KERNEL=FOLDER",
+            line + 1
+        )
+    );
 }
 
 #[tokio::test]
@@ -382,6 +418,32 @@ async fn a_signature_is_checked_when_a_key_is_given() {
     let whole = fs::read(&package).unwrap();
     fs::write(&package, repacked(&whole, &cpio_entry("kernel.spec", 0o100_644, b"Name: evil\n"))).unwrap();
     assert_eq!(bench.error(&with(&good)).await, format!("{FILE}: kernel.spec isn't what the package's header says: fetch it again"));
+}
+
+/// CentOS 7's own are of version 3, which tells the key by its id only.
+#[tokio::test]
+async fn an_old_signature_is_checked_too() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let (good, other) = (bench.key("good"), bench.key("other"));
+    let with = |key: &Path| Srpm { key: Some(key.to_owned()), ..bench.srpm() };
+    bench.sign_v3(&package, "good");
+    let query = |form: &str| program("rpm", &["-qp", "--nosignature", "--qf", form, package.to_str().unwrap()], &bench.path(""));
+    let (packet, shown) = (query("%{RSAHEADER}"), query("%{RSAHEADER:pgpsig}"));
+    // A packet of type 2, two bytes of its length, and the version (RFC 4880, 5.2).
+    assert!(packet.starts_with("89") && packet[6..].starts_with("03"), "{packet}");
+    let fetched = bench.fetch(&with(&good)).await.unwrap();
+    let Provenance::Srpm { signed_by: Some(signed_by), .. } = fetched.provenance else { panic!() };
+    assert!(shown.ends_with(&signed_by) && bench.fingerprint("good").ends_with(&signed_by), "{signed_by} {shown}");
+    let wrong = bench.error(&with(&other)).await;
+    assert!(wrong.starts_with(&format!("{FILE} isn't signed by a key of {}: ", other.display())), "{wrong}");
+    // One bit of what is signed: the summary in the header.
+    let mut bytes = fs::read(&package).unwrap();
+    let place = bytes.windows(8).position(|text| text == b"A kernel").unwrap();
+    bytes[place] ^= 1;
+    fs::write(&package, bytes).unwrap();
+    let changed = bench.error(&with(&good)).await;
+    assert!(changed.starts_with(&format!("{FILE} isn't signed by a key of {}: ", good.display())), "{changed}");
 }
 
 #[tokio::test]

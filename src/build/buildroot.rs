@@ -132,7 +132,7 @@ pub async fn debian(store: &Store, suite: &str, compiler: &str, packages: &[Stri
     keep(store, &scratch, &note, inside)
 }
 
-/// Runs mmdebstrap with a temporary folder that the next sweep removes if we are killed.
+/// Runs mmdebstrap with a temporary folder that is removed whatever happens, by the next sweep if we are killed; without root, much in it is not ours.
 async fn bootstrap(store: &Store, suite: &str, mirror: &str, words: &[OsString]) -> Result<(), BuildError> {
     let temporary = trial_scratch()?;
     // apt's downloads run as another user.

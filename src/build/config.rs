@@ -1,4 +1,4 @@
-//! Configuration: fragments laid over a base, and whether Kconfig kept what they ask for.
+//! Configuration: what compatibility changes and fragments ask for, laid over a base, and whether Kconfig kept it.
 //!
 //! Kconfig drops what it can't satisfy without a word, and then the kernel under test isn't the one that was meant; so every requested symbol is
 //! looked up afterwards and all that didn't stick are told at once. This file runs no program.
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{BuildError, failed};
 
-/// What fragments ask for, the later ones having won.
+/// What compatibility changes and fragments ask for, the later ones having won.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requests(BTreeMap<String, Request>);
 
@@ -20,8 +20,25 @@ pub struct Requests(BTreeMap<String, Request>);
 struct Request {
     /// `n` for `is not set`.
     value: String,
-    file: PathBuf,
-    line: usize,
+    by: By,
+}
+
+/// Who asks for a symbol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// A fragment, with the line.
+    Fragment(PathBuf, usize),
+    /// A compatibility change, as it is shown.
+    Compatibility(String),
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fragment(file, line) => write!(f, "{}:{line}", file.display()),
+            Self::Compatibility(change) => write!(f, "compatibility change `{change}`"),
+        }
+    }
 }
 
 /// A requested symbol that Kconfig didn't keep.
@@ -33,17 +50,17 @@ pub struct NotSet {
     pub wanted: String,
     /// What it is.
     pub actual: String,
-    /// The file and line that ask for it.
-    pub requested: (PathBuf, usize),
+    /// Who asked for it.
+    pub requested: By,
     /// Whether any Kconfig file of the source defines it.
     pub known: bool,
 }
 
 impl fmt::Display for NotSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { symbol, wanted, actual, requested: (file, line), known } = self;
+        let Self { symbol, wanted, actual, requested, known } = self;
         let why = if *known { "what it depends on isn't met" } else { "this source has no such symbol" };
-        write!(f, "{}:{line}: {symbol}: wanted {wanted}, got {actual} ({why})", file.display())
+        write!(f, "{requested}: {symbol}: wanted {wanted}, got {actual} ({why})")
     }
 }
 
@@ -68,23 +85,28 @@ fn parse_line(line: &str) -> Result<Option<(&str, &str)>, ()> {
 }
 
 impl Requests {
-    /// Reads fragments in order.
+    /// Adds the symbols (without `CONFIG_`) that a compatibility change asks for.
+    pub fn ask(&mut self, symbols: &BTreeMap<String, String>, change: &str) {
+        let request = |value: &String| Request { value: value.clone(), by: By::Compatibility(change.to_owned()) };
+        self.0.extend(symbols.iter().map(|(symbol, value)| (format!("CONFIG_{symbol}"), request(value))));
+    }
+
+    /// Adds what fragments ask for, in order.
     ///
     /// # Errors
     /// When one can't be read or has a line that is none of a configuration.
-    pub fn read(fragments: &[PathBuf]) -> Result<Self, BuildError> {
-        let mut requests = BTreeMap::new();
+    pub fn read(&mut self, fragments: &[PathBuf]) -> Result<(), BuildError> {
         for fragment in fragments {
             let text = std::fs::read_to_string(fragment).map_err(failed("read", fragment))?;
             for (line, content) in (1..).zip(text.lines()) {
                 let parsed = parse_line(content);
                 let wrong = || BuildError::Fragment { path: fragment.clone(), line, text: content.to_owned() };
                 if let Some((symbol, value)) = parsed.map_err(|()| wrong())? {
-                    requests.insert(symbol.to_owned(), Request { value: value.to_owned(), file: fragment.clone(), line });
+                    self.0.insert(symbol.to_owned(), Request { value: value.to_owned(), by: By::Fragment(fragment.clone(), line) });
                 }
             }
         }
-        Ok(Self(requests))
+        Ok(())
     }
 
     /// The configuration `base` with the requests in place of what it says of their symbols.
@@ -111,7 +133,7 @@ impl Requests {
                 symbol: symbol.clone(),
                 wanted: request.value.clone(),
                 actual: actual.to_owned(),
-                requested: (request.file.clone(), request.line),
+                requested: request.by.clone(),
                 known: false,
             })
             .collect();
@@ -157,14 +179,6 @@ pub fn without_modules(config: &str) -> String {
         Some(_) | None => format!("{line}\n"),
     };
     config.lines().map(line).collect()
-}
-
-/// A configuration with these values in place of what it says of their symbols, which are without `CONFIG_`.
-#[must_use]
-pub fn with_symbols(config: &str, symbols: &BTreeMap<String, String>) -> String {
-    let request =
-        |(symbol, value): (&String, &String)| (format!("CONFIG_{symbol}"), Request { value: value.clone(), file: PathBuf::new(), line: 0 });
-    Requests(symbols.iter().map(request).collect()).laid_over(config)
 }
 
 fn values(config: &str) -> BTreeMap<&str, &str> {
@@ -213,8 +227,9 @@ mod tests {
             path
         };
         let paths: Vec<_> = fragments.iter().enumerate().map(write).collect();
-        let requests = Requests::read(&paths);
-        (folder, requests)
+        let mut requests = Requests::default();
+        let read = requests.read(&paths);
+        (folder, read.map(|()| requests))
     }
 
     #[test]
@@ -225,11 +240,21 @@ mod tests {
     }
 
     #[test]
-    fn modules_go_and_symbols_come() {
+    fn modules_go() {
         let base = "CONFIG_A=m\nCONFIG_B=\"x=m\"\nCONFIG_C=y\n# CONFIG_D=m\n";
         assert_eq!(without_modules(base), "# CONFIG_A is not set\nCONFIG_B=\"x=m\"\nCONFIG_C=y\n# CONFIG_D=m\n");
-        let symbols = [("C", "n"), ("E", "3")].map(|(symbol, value)| (symbol.to_owned(), value.to_owned())).into();
-        assert_eq!(with_symbols("CONFIG_C=y\nCONFIG_F=y\n", &symbols), "CONFIG_F=y\n# CONFIG_C is not set\nCONFIG_E=3\n");
+    }
+
+    #[test]
+    fn a_fragment_wins_over_a_compatibility_change() {
+        let (folder, requests) = requests(&["CONFIG_C=y\n"]);
+        let (mut all, symbols) = (Requests::default(), [("C", "n"), ("E", "3")]);
+        all.ask(&symbols.map(|(symbol, value)| (symbol.to_owned(), value.to_owned())).into(), "configuration CONFIG_C=n CONFIG_E=3");
+        assert_eq!(all.laid_over("CONFIG_C=y\nCONFIG_F=y\n"), "CONFIG_F=y\n# CONFIG_C is not set\nCONFIG_E=3\n");
+        all.0.extend(requests.unwrap().0);
+        let lost: Vec<_> = all.not_set("CONFIG_C=y\nCONFIG_E=4\n", folder.path()).iter().map(ToString::to_string).collect();
+        let said = "compatibility change `configuration CONFIG_C=n CONFIG_E=3`: CONFIG_E: wanted 3, got 4 (this source has no such symbol)";
+        assert_eq!(lost, [said]);
     }
 
     #[test]

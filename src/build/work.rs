@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::BufWriter;
 
-use super::config::{Requests, count_on, with_symbols, without_modules};
+use super::config::{Requests, count_on, without_modules};
 use super::error::{BuildError, failed};
 use super::plan::{Outcome, Plan};
 use super::{Built, CONFIG, IMAGE, MANIFEST, SYSTEM_MAP, VMLINUX, log, make, signature, toolchain};
@@ -256,11 +256,14 @@ impl Work<'_> {
             Modules::Keep => base,
             Modules::Off => without_modules(&base),
         };
-        let base = self.plan.changes.iter().fold(base, |base, (change, _)| match change {
-            Change::Configuration(symbols) => with_symbols(&base, symbols),
-            Change::Patch(_) | Change::Copy { .. } | Change::Make(_) | Change::Flags(_) => base,
-        });
-        let requests = Requests::read(&configuration.fragments)?;
+        let mut requests = Requests::default();
+        for (change, applied) in &self.plan.changes {
+            match change {
+                Change::Configuration(symbols) => requests.ask(symbols, &applied.change),
+                Change::Patch(_) | Change::Copy { .. } | Change::Make(_) | Change::Flags(_) => {}
+            }
+        }
+        requests.read(&configuration.fragments)?;
         // Never through a link into the pristine tree.
         let _ = fs::remove_file(&path);
         fs::write(&path, requests.laid_over(&base)).map_err(failed("write", &path))?;

@@ -10,6 +10,7 @@ use super::proof::ProofSummary;
 use super::seen::Role;
 use super::{KernelReport, Report, TrialReport};
 use crate::image::Description;
+use crate::mitigation::Provenance;
 use crate::oracle::{Hang, Observation};
 use crate::spec::Layout;
 use crate::stats::Interval;
@@ -72,9 +73,10 @@ fn kernel_block(case: &Case, kernel: &KernelReport) -> Block {
         let error = kernel.build_error.clone().unwrap_or_default();
         return Block::Fields(Some(kernel.name.to_string()), vec![("not built", error)]);
     };
-    let material = Material::of(&build.source);
     let inputs = case.inputs(&kernel.name);
-    let mut fields = vec![("source", format!("{} ({})", material.name, material.digest())), ("uname -r", version.to_owned())];
+    let sources = Material::all(&build.source).into_iter();
+    let mut fields: Vec<_> = sources.map(|material| ("source", format!("{} ({})", material.name, material.digest()))).collect();
+    fields.push(("uname -r", version.to_owned()));
     if let Some(base) = &build.base {
         fields.push(("built on", base.to_string()));
     }
@@ -125,6 +127,10 @@ pub(super) fn setting(report: &Report) -> Vec<(&'static str, String)> {
         ("reproducer", report.reproducer.join(" ")),
         ("its source", format!("sha256 {}", report.reproducer_sha256)),
     ];
+    fields.extend(report.mitigations.iter().filter(|(_, words)| !words.is_empty()).map(|(name, words)| {
+        let of = |one: &Provenance| format!(" ({}, sha256 {})", one.package.as_deref().unwrap_or("of no package"), one.sha256);
+        ("mitigation", format!("{name}: {}{}", words.join(" "), report.mitigation_programs.get(name).map_or_else(String::new, of)))
+    }));
     fields.extend(report.image.iter().map(|image| ("image", image_text(image))));
     fields.push(("machine", format!("{} CPUs, {} MiB", report.machine.cpus, report.machine.memory.0)));
     fields.push(("accelerator", format!("{} ({})", host.accelerator.name(), host.reason)));

@@ -86,7 +86,7 @@ struct BuildView<'a> {
     version: &'a str,
     build: Option<&'a Manifest>,
     error: &'a str,
-    material: Option<Material>,
+    materials: Vec<Material>,
     toolchain: String,
     inputs: Inputs,
     /// Compatibility changes, and the user's patches.
@@ -214,7 +214,7 @@ fn build<'a>(case: &'a Case, kernel: &'a KernelReport) -> BuildView<'a> {
         version: case.version(kernel).unwrap_or("not booted"),
         build,
         error: kernel.build_error.as_deref().unwrap_or_default(),
-        material: build.map(|build| Material::of(&build.source)),
+        materials: build.map_or_else(Vec::new, |build| Material::all(&build.source)),
         toolchain: build.map_or_else(String::new, toolchain),
         patches: [("compatibility", inputs.compatibility.clone()), ("patches", inputs.patches.clone())],
         inputs,

@@ -51,8 +51,13 @@ fn source(kernel: &Kernel) -> String {
         Source::Directory { path } => format!("directory {}", path.display()),
         Source::Prebuilt(Prebuilt::Debian { package, version: None }) => format!("prebuilt {package}"),
         Source::Prebuilt(Prebuilt::Debian { package, version: Some(version) }) => format!("prebuilt {package} {version}"),
-        Source::Prebuilt(Prebuilt::File { location: Location::Path(path), .. }) => format!("prebuilt {}", path.display()),
-        Source::Prebuilt(Prebuilt::File { location: Location::Url(url), .. }) => format!("prebuilt {url}"),
+        Source::Prebuilt(Prebuilt::Files(files)) => {
+            let files = files.iter().map(|file| match &file.location {
+                Location::Path(path) => path.display().to_string(),
+                Location::Url(url) => url.rsplit('/').next().unwrap_or(url).to_owned(),
+            });
+            format!("prebuilt {}", files.collect::<Vec<_>>().join(" + "))
+        }
         Source::Srpm(srpm) => format!("srpm {}", srpm.file),
     }
 }

@@ -39,18 +39,33 @@ impl Material {
                 let path = path.display().to_string();
                 Self { name: path.clone(), uri: path, digest: one("blake3", blake3) }
             }
-            Provenance::Prebuilt { package, version, sha256 } => Self {
-                name: version.as_ref().map_or_else(|| package.clone(), |version| format!("{package} {version}")),
-                uri: version.as_ref().map_or_else(|| package.clone(), |version| debian(package, version)),
-                digest: one("sha256", sha256),
-            },
-            Provenance::Srpm { location, sha256, tarball_sha256, .. } => Self {
-                // People know it by the package's name and version, which the file's name is.
-                name: location.rsplit('/').next().unwrap_or(location).to_owned(),
-                uri: location.clone(),
-                digest: one("sha256", sha256.as_ref().unwrap_or(tarball_sha256)),
-            },
+            Provenance::Prebuilt { package, version: Some(version), sha256, more: _ } => {
+                Self { name: format!("{package} {version}"), uri: debian(package, version), digest: one("sha256", sha256) }
+            }
+            Provenance::Prebuilt { package, version: None, sha256, more: _ } => Self::file(package, sha256),
+            Provenance::Srpm { location, sha256, tarball_sha256, .. } => Self::file(location, sha256.as_ref().unwrap_or(tarball_sha256)),
         }
+    }
+
+    /// The source of a build, and the other packages of a kernel that a distribution divided.
+    #[must_use]
+    pub fn all(source: &Provenance) -> Vec<Self> {
+        let more = match source {
+            Provenance::Prebuilt { more, .. } => more.as_slice(),
+            Provenance::Debian { .. }
+            | Provenance::Tarball { .. }
+            | Provenance::Git { .. }
+            | Provenance::Directory { .. }
+            | Provenance::Srpm { .. } => &[],
+        };
+        let more = more.iter().map(|one| Self::file(&one.package, &one.sha256));
+        [Self::of(source)].into_iter().chain(more).collect()
+    }
+
+    /// A package file: people know it by its name and version, which the file's name is.
+    fn file(location: &str, sha256: &str) -> Self {
+        let name = location.rsplit('/').next().unwrap_or(location).to_owned();
+        Self { name, uri: location.to_owned(), digest: BTreeMap::from([("sha256", sha256.to_owned())]) }
     }
 
     /// The digest, for people.

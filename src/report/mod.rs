@@ -52,6 +52,7 @@ pub use self::trials::{forget_unfinished, load_trial, save_trial, trial_folder};
 use crate::build::Manifest;
 use crate::exit::Exit;
 use crate::image::Description;
+use crate::mitigation;
 use crate::oracle::hang::Likeness;
 use crate::oracle::{Fault, Observation};
 use crate::plan::{Cell, TrialId};
@@ -104,6 +105,9 @@ pub struct Report {
     /// The mitigations' command lines in the guest, by name; empty in a pipeline without that dimension.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mitigations: BTreeMap<Name, Vec<String>>,
+    /// Which programs those are, by the mitigation's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mitigation_programs: BTreeMap<Name, mitigation::Provenance>,
     /// What is on the disks.
     pub image: Option<Description>,
     /// The kernels, in the pipeline's order, each with each mitigation.

@@ -24,8 +24,9 @@ pub fn statement(hangproof: &str, build: &Manifest, inputs: &Inputs) -> Value {
         inputs.results.iter().map(|(name, digest)| json!({"name": name, "digest": {"sha256": digest}})).collect();
     let loaded = |signature| json!({"name": "vmlinux, loaded sections", "digest": {"blake3": signature}});
     subjects.extend(build.elf_signature.as_ref().map(loaded));
-    let source = Material::of(&build.source);
-    let mut materials = vec![json!({"name": source.name, "uri": source.uri, "digest": source.digest})];
+    let sources = Material::all(&build.source).into_iter();
+    let mut materials: Vec<Value> =
+        sources.map(|source| json!({"name": source.name, "uri": source.uri, "digest": source.digest})).collect();
     materials.extend(inputs.compatibility.iter().filter_map(|patch| material(patch, "compatibility")));
     materials.extend(inputs.patches.iter().filter_map(|patch| material(patch, "patch")));
     materials.extend(

@@ -257,27 +257,13 @@ impl Unpacking<'_> {
 
     /// The path below `into`: checked, and without the top folder.
     fn inside(&mut self, path: &[u8]) -> Result<PathBuf, Refusal> {
-        if path.len() > self.limits.path {
-            return Err(Refusal::LongPath(path.len()));
-        }
-        let text = std::str::from_utf8(path).map_err(|_| Refusal::Unprintable)?;
-        if text.chars().any(char::is_control) {
-            return Err(Refusal::Unprintable);
-        }
-        let mut components = Vec::new();
-        for component in Path::new(text).components() {
-            match component {
-                Component::Normal(name) => components.push(name),
-                Component::CurDir => {}
-                Component::ParentDir => return Err(Refusal::Parent),
-                Component::RootDir | Component::Prefix(_) => return Err(Refusal::Absolute),
-            }
-        }
-        let Some((first, rest)) = components.split_first() else { return Ok(PathBuf::new()) };
-        let top = self.top.get_or_insert_with(|| PathBuf::from(first));
+        let whole = checked(path, self.limits.path)?;
+        let mut rest = whole.components();
+        let Some(first) = rest.next() else { return Ok(PathBuf::new()) };
+        let top = self.top.get_or_insert_with(|| PathBuf::from(first.as_os_str()));
         match self.rule {
-            Rule::Some(_) => Ok(components.iter().collect()),
-            Rule::WithoutTop if top.as_os_str() == *first => Ok(rest.iter().collect()),
+            Rule::Some(_) => Ok(whole),
+            Rule::WithoutTop if top.as_os_str() == first.as_os_str() => Ok(rest.as_path().to_owned()),
             Rule::WithoutTop => Err(Refusal::NoTopFolder),
         }
     }
@@ -308,6 +294,27 @@ impl Unpacking<'_> {
         }
         Ok(())
     }
+}
+
+/// The path of an entry as one that stays below a folder, without its `.`s. It may have so many bytes.
+pub(super) fn checked(path: &[u8], longest: usize) -> Result<PathBuf, Refusal> {
+    if path.len() > longest {
+        return Err(Refusal::LongPath(path.len()));
+    }
+    let text = std::str::from_utf8(path).map_err(|_| Refusal::Unprintable)?;
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::Unprintable);
+    }
+    let mut checked = PathBuf::new();
+    for component in Path::new(text).components() {
+        match component {
+            Component::Normal(name) => checked.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => return Err(Refusal::Parent),
+            Component::RootDir | Component::Prefix(_) => return Err(Refusal::Absolute),
+        }
+    }
+    Ok(checked)
 }
 
 /// How many links are followed before a chain counts as a loop: the kernel's own number.

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{Hashing, sha256};
 use super::stop::{Stop, blocking};
-use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, Taken, download, failed, keep, kept, package, unpack_tree};
+use super::{
+    ArchiveError, Fetched, PackageRecord, Provenance, Remembered, SourceError, TREE, Taken, download, failed, keep, kept, package,
+    prebuilt, unpack_tree,
+};
 use crate::event::Events;
 use crate::program::Program;
 use crate::store::{Scratch, Store};
@@ -209,8 +212,10 @@ async fn bring(store: &Store, package: &str, record: &Record, taken: Taken, even
             }
             Taken::Kernel => {
                 let file = std::fs::File::open(&deb).map_err(failed("open", &deb))?;
-                package::unpack(file, &package, &scratch, stop)?;
-                package::remembered(package, Some(version), found)
+                let tree = scratch.path().join(TREE);
+                std::fs::create_dir(&tree).map_err(failed("create", &tree))?;
+                package::unpack(file, &package, &tree, stop)?;
+                prebuilt::remembered(PackageRecord { package, sha256: found }, Some(version), Vec::new())
             }
         };
         keep(&store, &scratch, remembered)

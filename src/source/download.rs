@@ -145,3 +145,49 @@ fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = last.lines().filter_map(|line| line.split_once(':'));
     lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Says that a test's process is the child of another test, and where its server is.
+    const CHILD: &str = "HANGPROOF_TEST_DOWNLOADS";
+
+    #[test]
+    fn curl_ends_with_us_even_if_we_are_killed() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/file", server.local_addr().unwrap());
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "source::download::tests::child_downloads"]).env(CHILD, url).stdout(Stdio::null());
+        let mut child = child.spawn().unwrap();
+        let (mut connection, _) = server.accept().unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") {
+            connection.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        assert!(request.starts_with(b"GET /file "));
+        connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx").unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // curl's end is the connection's.
+        let ended = connection.read_to_end(&mut request);
+        assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset), "curl goes on");
+    }
+
+    /// Part of the test before it, by itself nothing.
+    #[tokio::test]
+    async fn child_downloads() {
+        let Some(url) = std::env::var_os(CHILD) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let downloaded = download(url.to_str().unwrap(), folder.path(), &Events::ignored()).await;
+        panic!("{downloaded:?} before it was killed");
+    }
+}

@@ -16,6 +16,8 @@ mod git;
 pub mod history;
 mod package;
 pub mod patch;
+mod payload;
+mod prebuilt;
 pub mod srpm;
 pub mod stop;
 mod tarball;
@@ -97,6 +99,9 @@ pub enum Provenance {
         version: Option<String>,
         /// SHA-256 of the package.
         sha256: String,
+        /// The other packages, if the distribution divided the kernel between several.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        more: Vec<PackageRecord>,
     },
     /// A source package (SRPM), or the bare tarball of one.
     Srpm {
@@ -119,6 +124,16 @@ pub enum Provenance {
         /// The configurations of the package that lie at the top of the tree.
         configurations: Vec<String>,
     },
+}
+
+/// A binary package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PackageRecord {
+    /// Its name, or where the file is.
+    pub package: String,
+    /// SHA-256 of it.
+    pub sha256: String,
 }
 
 /// Why there is no source tree.
@@ -191,11 +206,36 @@ pub enum SourceError {
         /// The package.
         package: String,
     },
-    /// The file is no Debian package.
-    #[error("{package} is no Debian package: name the .deb of a kernel, such as linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb")]
-    NotDebian {
+    /// The file is no package.
+    #[error(
+        "{package} is neither a Debian nor an rpm package: name that of a kernel, such as linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb"
+    )]
+    NoPackageFile {
         /// The package.
         package: String,
+    },
+    /// The headers of an rpm package are damaged.
+    #[error("{package} is no usable rpm package: {why}; fetch it again")]
+    Rpm {
+        /// The package.
+        package: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A source package where a binary one is wanted.
+    #[error("{package} is a source package: write `source: {{srpm: ...}}`, or name the binary package of a kernel")]
+    NotBinary {
+        /// The package.
+        package: String,
+    },
+    /// A file would have to be downloaded, and nothing tells whether it is the right one.
+    #[error(
+        "{url} isn't downloaded, since its definition knows no digest of it: bring the file by other means, and name it with \
+         --source KERNEL=FILE (once for each package of the kernel), or its folder with --vault"
+    )]
+    UnknownDigest {
+        /// From where.
+        url: String,
     },
     /// A source package can't be used.
     #[error(transparent)]
@@ -247,20 +287,18 @@ pub async fn fetch(store: &Store, source: &Source, events: &Events) -> Result<Fe
     let _turn = store.turn(&note).await?;
     match source {
         Source::Debian { package, version } => debian::fetch(store, package, version.as_deref(), Taken::Tree, events).await,
-        Source::Tarball { location, sha256 } => tarball::fetch(store, location, sha256.as_deref(), Taken::Tree, events).await,
+        Source::Tarball { location, sha256 } => tarball::fetch(store, location, sha256.as_deref(), events).await,
         Source::Git { repository, revision } => git::fetch(store, repository, revision, &note, events).await,
         Source::Directory { path } => directory::fetch(store, path).await,
         Source::Prebuilt(Prebuilt::Debian { package, version }) => {
             debian::fetch(store, package, version.as_deref(), Taken::Kernel, events).await
         }
-        Source::Prebuilt(Prebuilt::File { location, sha256 }) => {
-            tarball::fetch(store, location, sha256.as_deref(), Taken::Kernel, events).await
-        }
+        Source::Prebuilt(Prebuilt::Files(files)) => prebuilt::fetch(store, files, events).await,
         Source::Srpm(package) => srpm::fetch(store, package, events).await,
     }
 }
 
-/// What a file is brought for.
+/// What a Debian package is brought for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     /// A source tree.

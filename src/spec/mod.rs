@@ -187,13 +187,18 @@ pub enum Prebuilt {
         /// Its version; the newest that apt offers when none is given.
         version: Option<String>,
     },
-    /// A package file.
-    File {
-        /// Where it is.
-        location: Location,
-        /// SHA-256 of the package, lower-case hex; always given for a URL.
-        sha256: Option<String>,
-    },
+    /// Package files (.deb or .rpm): one, or those between which the distribution divided the kernel. At least one.
+    Files(Vec<PackageFile>),
+}
+
+/// A package file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PackageFile {
+    /// Where it is.
+    pub location: Location,
+    /// SHA-256 of the package, lower-case hex. A URL without is never downloaded: it says where a user finds the file.
+    pub sha256: Option<String>,
 }
 
 /// A file on this machine or behind a URL.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::problem::nearest;
 use super::words::{self, parameter_value};
-use super::{ConfigurationBase, Definitions, Kernel, Location, Name, Prebuilt, Source, Srpm, Toolchain, srpm, toolchain};
+use super::{ConfigurationBase, Definitions, Kernel, Location, Name, PackageFile, Prebuilt, Source, Srpm, Toolchain, srpm, toolchain};
 
 /// Why an override makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum OverrideError {
         origin: Name,
     },
     /// A package can't take the place of a source tree, nor a source tree that of a package.
-    #[error("`{kernel}` {}", if *prebuilt { "is prebuilt: name a kernel package (.deb)" } else { "is built from source: name a source tree or a tar archive" })]
+    #[error("`{kernel}` {}", if *prebuilt { "is prebuilt: name a kernel package (.deb or .rpm)" } else { "is built from source: name a source tree or a tar archive" })]
     Kind {
         /// The kernel.
         kernel: Name,
@@ -98,6 +98,12 @@ pub enum OverrideError {
         /// Why not.
         problem: String,
     },
+    /// Several sources that can't be those of one kernel.
+    #[error("`{kernel}` has several sources: name one, or the packages (.deb or .rpm) of one prebuilt kernel")]
+    SeveralSources {
+        /// The kernel.
+        kernel: Name,
+    },
     /// A path is neither a folder nor an archive.
     #[error("{} is no source: {problem}; name a source tree, a tar archive, a source package or a kernel package", path.display())]
     NoSource {
@@ -112,7 +118,7 @@ pub enum OverrideError {
 const ARCHIVES: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst", ".tzst"];
 
 /// How the names of kernel packages end.
-const PACKAGE: &str = ".deb";
+const PACKAGES: [&str; 2] = [".deb", ".rpm"];
 
 /// The duration of a word: `500ms`, `40s`, `2min` or `8h`.
 ///
@@ -135,14 +141,30 @@ impl Source {
             Ok(Self::Directory { path: found })
         } else if found.is_file() && ARCHIVES.iter().any(|ending| name.ends_with(ending)) {
             Ok(Self::Tarball { location: Location::Path(found), sha256: None })
-        } else if found.is_file() && name.ends_with(PACKAGE) {
-            Ok(Self::Prebuilt(Prebuilt::File { location: Location::Path(found), sha256: None }))
         } else if let (true, true, Some(srpm)) = (found.is_file(), name.ends_with(srpm::ENDING), Srpm::at(&found)) {
             Ok(Self::Srpm(srpm))
+        } else if found.is_file() && PACKAGES.iter().any(|ending| name.ends_with(ending)) {
+            Ok(Self::Prebuilt(Prebuilt::Files(vec![PackageFile { location: Location::Path(found), sha256: None }])))
         } else {
-            let endings = ARCHIVES.join(", ");
-            Err(no_source(&format!("neither a folder nor a file that ends in {endings}, {} or {PACKAGE}", srpm::ENDING)))
+            let endings = ARCHIVES.iter().chain(&[srpm::ENDING]).copied().collect::<Vec<_>>().join(", ");
+            Err(no_source(&format!("neither a folder nor a file that ends in {endings}, {}", PACKAGES.join(" or "))))
         }
+    }
+
+    /// The source of a kernel at several paths, which are the packages between which a distribution divided it.
+    ///
+    /// # Errors
+    /// When a path is no source, or several aren't all packages.
+    pub fn from_paths(kernel: &Name, paths: &[&Path]) -> Result<Self, OverrideError> {
+        let mut sources = paths.iter().map(|path| Self::from_path(path)).collect::<Result<Vec<_>, _>>()?;
+        if let [_] = sources.as_slice() {
+            return Ok(sources.remove(0));
+        }
+        let files = sources.into_iter().map(|source| match source {
+            Self::Prebuilt(Prebuilt::Files(files)) => Ok(files),
+            _ => Err(OverrideError::SeveralSources { kernel: kernel.clone() }),
+        });
+        Ok(Self::Prebuilt(Prebuilt::Files(files.collect::<Result<Vec<_>, _>>()?.concat())))
     }
 }
 

@@ -97,10 +97,20 @@ pub(super) struct SrpmTarball {
 
 /// `source: prebuilt:`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a map of `debian` (and `version`), `package` or `url`, and `sha256`")]
+#[serde(deny_unknown_fields, expecting = "a map of `debian` (and `version`), `package` or `url`, and `sha256`, or `packages`")]
 pub(super) struct Prebuilt {
     pub debian: Option<String>,
     pub version: Option<String>,
+    pub package: Option<String>,
+    pub url: Option<String>,
+    pub sha256: Option<String>,
+    pub packages: Option<Vec<PackageFile>>,
+}
+
+/// An item of `packages:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a map of `package` or `url`, and `sha256`")]
+pub(super) struct PackageFile {
     pub package: Option<String>,
     pub url: Option<String>,
     pub sha256: Option<String>,

@@ -13,7 +13,7 @@ use super::marks::Node;
 use super::overrides::OverrideError;
 use super::sheet::Sheet;
 use super::words::{self, argument, file_below, inside, sha1, sha256, wrong};
-use super::{Definitions, Location, Source, raw};
+use super::{Definitions, Location, PackageFile, Prebuilt, Source, raw};
 
 /// Where CentOS keeps its old releases.
 pub const VAULT: &str = "https://vault.centos.org";
@@ -121,8 +121,24 @@ impl Srpm {
     }
 }
 
+impl PackageFile {
+    /// Takes a package of the vault from another one. What a folder lacks is left where it is: then its definition has a digest, or the user is told.
+    fn take_from(&mut self, vault: &Location) {
+        let Location::Url(url) = &self.location else { return };
+        let Some(path) = url.strip_prefix(VAULT).and_then(|rest| rest.strip_prefix('/')) else { return };
+        match vault {
+            Location::Url(base) => self.location = Location::Url(format!("{base}/{path}")),
+            Location::Path(folder) => {
+                let name = path.rsplit('/').next().unwrap_or(path);
+                let found = [folder.join(path), folder.join(name)].into_iter().find(|path| path.is_file());
+                self.location = found.map_or_else(|| self.location.clone(), Location::Path);
+            }
+        }
+    }
+}
+
 impl Definitions {
-    /// Takes source packages from another vault: a URL, or a folder that holds them.
+    /// Takes source packages, and kernels' packages of the same vault, from another one: a URL, or a folder that holds them.
     ///
     /// # Errors
     /// When it is neither.
@@ -138,8 +154,14 @@ impl Definitions {
             },
         };
         for kernel in self.kernels.values_mut() {
-            if let Source::Srpm(srpm) = &mut kernel.source {
-                srpm.vault = location.clone();
+            match &mut kernel.source {
+                Source::Srpm(srpm) => srpm.vault = location.clone(),
+                Source::Prebuilt(Prebuilt::Files(files)) => files.iter_mut().for_each(|file| file.take_from(&location)),
+                Source::Prebuilt(Prebuilt::Debian { .. })
+                | Source::Debian { .. }
+                | Source::Tarball { .. }
+                | Source::Git { .. }
+                | Source::Directory { .. } => {}
             }
         }
         Ok(self)

@@ -155,6 +155,13 @@ pub const KERNELS: &[Case] = &[
         "name: base\ndescription: x\nsource: {prebuilt: {package: /a.deb, version: \"1\"}}\n",
     ),
     ("prebuilt with a digest of ours", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: a, sha256: abc}}\n"),
+    ("prebuilt of no packages", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {packages: []}}\n"),
+    (
+        "prebuilt of bad packages",
+        BASE,
+        "",
+        "name: base\ndescription: x\nsource:\n  prebuilt:\n    sha256: unknown\n    packages:\n      - {url: \"https://a/b.rpm\"}\n      - {}\n      - {package: /a.rpm, sha256: unknown}\n",
+    ),
     ("prebuilt with an option", BASE, "", "name: base\ndescription: x\nsource: {prebuilt: {debian: --download-only}}\n"),
     ("several at once", BASE, "source:", "colour: red\nextends: 5\nsource:\n  svn: {}\nold-source:"),
 ];

@@ -257,10 +257,26 @@ impl Bench {
     }
 
     pub fn sign(&self, package: &Path, name: &str) {
-        let home = format!("_gpg_path {}", self.path("gnupg").display());
-        let who = format!("_gpg_name {name}@example.org");
         // Debian's rpm looks for gpg2.
-        let arguments = ["--addsign", "--define", &home, "--define", &who, "--define", "__gpg /usr/bin/gpg", package.to_str().unwrap()];
+        self.sign_by("gnupg", package, name, &["__gpg /usr/bin/gpg"]);
+    }
+
+    /// Signs as distributions did for long, by a signature of version 3, which newer versions of GnuPG don't make.
+    pub fn sign_v3(&self, package: &Path, name: &str) {
+        let (home, key) = (self.path("gnupg1"), self.path("secret.key"));
+        fs::create_dir(&home).unwrap();
+        fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        self.gpg(&["--output", key.to_str().unwrap(), "--export-secret-keys", name]);
+        program("gpg1", &["--homedir", home.to_str().unwrap(), "--batch", "--quiet", "--import", key.to_str().unwrap()], &self.path(""));
+        self.sign_by("gnupg1", package, name, &["__gpg /usr/bin/gpg1", "_gpg_sign_cmd_extra_args --force-v3-sigs"]);
+    }
+
+    fn sign_by(&self, home: &str, package: &Path, name: &str, macros: &[&str]) {
+        let home = format!("_gpg_path {}", self.path(home).display());
+        let who = format!("_gpg_name {name}@example.org");
+        let mut arguments = vec!["--addsign", "--define", &home, "--define", &who];
+        macros.iter().for_each(|one| arguments.extend(["--define", one]));
+        arguments.push(package.to_str().unwrap());
         program("rpmsign", &arguments, &self.path(""));
     }
 }

@@ -297,12 +297,16 @@ mod tests {
 
     #[test]
     fn conditions_hold_or_not_or_cannot_be_told() {
-        let macros = macros(&[("one", "  1"), ("zero", " 0 "), ("set", "1"), ("arches", "i686 x86_64")]);
+        let mut macros = macros(&[("one", "  1"), ("zero", " 0 "), ("set", "1"), ("arches", "i686 x86_64"), ("rhel", "7")]);
+        ["fedora", "dist"].iter().for_each(|name| macros.forbid(name));
         for (condition, truth) in [
             ("%{one}", Truth::Yes),
             ("!%{one}", Truth::No),
             ("%{zero} # why", Truth::No),
-            ("0%{?rhel}", Truth::No),
+            ("0%{?unset}", Truth::No),
+            ("0%{?rhel}", Truth::Yes),
+            ("0%{?fedora}", Truth::Unknown),
+            ("\"%{?dist}\" == \".el7\"", Truth::Unknown),
             ("0%{?set} && !%{zero}", Truth::Yes),
             ("%{zero} || %{one}", Truth::Yes),
             ("\"a\" == \"a\"", Truth::Yes),

@@ -7,6 +7,7 @@
 //! Read [`fetch`] first.
 
 mod apply;
+mod distribution;
 mod error;
 mod macros;
 mod package;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::SrpmError;
-pub use package::{LIMITS, Package};
+pub use package::{LIMITS, MAGIC, Package, pass_headers};
 pub use spec::{Hook, Recipe, Refused};
 
 use super::digest::{Hashing, sha256, sha256_and_sha1};
@@ -233,7 +234,7 @@ fn unpack(package: &Package, wanted: Option<&SrpmTarball>, scratch: &Scratch, st
     let text = fs::read(&path).map_err(failed("read", &path))?;
     let refused =
         |Refused { line, why, remedy }: Refused| SrpmError::Spec { package: name.clone(), spec: (*spec).clone(), line, why, remedy };
-    let recipe = spec::read(&String::from_utf8_lossy(&text), &package.nvr).map_err(refused)?;
+    let recipe = spec::read(&String::from_utf8_lossy(&text), &package.nvr, package.vendor.as_deref()).map_err(refused)?;
     for (file, line) in recipe.patches.values() {
         if !files.contains(file) {
             let why = format!("the patch {file} is listed, but isn't in the package");

@@ -1,24 +1,23 @@
-//! A source package as a file: its headers, its signature, and the files in it.
+//! A source package as a file: its headers, its signature, and the files in it. Of a binary package, its headers.
 //!
-//! The headers' bounds are checked before the rpm crate sees them, because it trusts them; the payload is read as a stream and never held. A payload
-//! is flat, so whatever is no plain file with a plain name is refused. Files are compared with the header's digests, since a signature covers the header
-//! only. Nothing in a package is run. The only place that names the rpm crate.
+//! The headers' bounds are checked before the rpm crate sees them, because it trusts them; the payload is read as a stream and never held. A source
+//! package's payload is flat, so whatever is no plain file with a plain name is refused. Files are compared with the header's digests, since a signature
+//! covers the header only. Nothing in a package is run. The only place that names the rpm crate.
 //!
 //! Read [`Package`] first.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use cpio::newc;
 use rpm::signature::pgp::Verifier;
 use rpm::{DigestAlgorithm, IndexTag, PackageMetadata};
 
 use super::SrpmError;
 use crate::source::archive::{ArchiveError, Limits, Refusal, decompressed};
 use crate::source::digest::Hashing;
+use crate::source::payload::{self, Entry};
 use crate::source::stop::Stop;
 use crate::source::{SourceError, failed};
 
@@ -32,6 +31,8 @@ pub struct Package {
     pub name: String,
     /// `NAME`, `VERSION` and `RELEASE` of its header.
     pub nvr: [String; 3],
+    /// Who made it, by its header.
+    pub vendor: Option<String>,
     path: PathBuf,
     metadata: PackageMetadata,
     payload: u64,
@@ -39,7 +40,9 @@ pub struct Package {
     listed: Option<BTreeMap<String, String>>,
 }
 
-/// The lead, which rpm ignores but for its magic number (lib/rpmlead.c).
+/// How every package begins (lib/rpmlead.c).
+pub const MAGIC: [u8; 4] = *b"\xed\xab\xee\xdb";
+/// The lead, which rpm ignores but for its magic number.
 const LEAD: usize = 96;
 /// Most index entries and bytes of data that a header may have: rpm's own limit of tags, and 16 times what a kernel's header has.
 const MOST_ENTRIES: usize = 0xffff;
@@ -66,8 +69,9 @@ impl Package {
         }
         let text = |tag| metadata.header.get_entry_data_as_string(tag).map(str::to_owned).map_err(|cause| header(cause.to_string()));
         let nvr = [text(IndexTag::RPMTAG_NAME)?, text(IndexTag::RPMTAG_VERSION)?, text(IndexTag::RPMTAG_RELEASE)?];
+        let vendor = metadata.header.get_entry_data_as_string(IndexTag::RPMTAG_VENDOR).ok().map(str::to_owned);
         let listed = listed(&metadata);
-        Ok(Self { name: name.to_owned(), nvr, path: path.to_owned(), payload: bytes.len() as u64, listed, metadata })
+        Ok(Self { name: name.to_owned(), nvr, vendor, path: path.to_owned(), payload: bytes.len() as u64, listed, metadata })
     }
 
     /// Checks that a key of the file `key` signed the package. Returns the key's fingerprint or id.
@@ -104,47 +108,27 @@ impl Package {
         let damaged = |cause| bad(ArchiveError::Damaged(cause));
         let mut file = File::open(&self.path).map_err(failed("open", &self.path))?;
         file.seek(SeekFrom::Start(self.payload)).map_err(failed("read", &self.path))?;
-        let ration = Cell::new(0);
-        let mut payload = Rationed { inner: decompressed(file).map_err(bad)?, left: &ration };
-        let (mut names, mut left) = (Vec::new(), limits.bytes);
-        for number in 1.. {
-            stop.check().map_err(damaged)?;
-            // A name's length is the archive's word, and the reader would hold all of it.
-            ration.set(ENTRY_HEADER + limits.path as u64 + PADDING);
-            let mut entry = newc::Reader::new(&mut payload).map_err(damaged)?;
-            if entry.entry().is_trailer() {
-                drop(entry);
-                // What compresses the payload has a checksum at its end.
-                ration.set(TAIL);
-                io::copy(&mut payload.take(TAIL), &mut io::sink()).map_err(damaged)?;
-                break;
-            }
-            let shown = entry.entry().name().to_owned();
-            let refused = |why| bad(ArchiveError::Refused { entry: shown.clone(), why });
-            let size = u64::from(entry.entry().file_size());
-            let name = plain_name(&shown, entry.entry().mode()).map_err(refused)?;
-            if number > limits.entries {
-                return Err(refused(Refusal::TooMany(number)));
-            }
-            left = left.checked_sub(size).ok_or_else(|| refused(Refusal::TooLarge(limits.bytes)))?;
-            ration.set(size + PADDING);
+        let mut names = Vec::new();
+        payload::each(decompressed(file).map_err(bad)?, limits, stop, bad, |entry, content| {
+            let refused = |why| bad(ArchiveError::Refused { entry: entry.name.clone(), why });
+            let name = plain_name(entry).map_err(refused)?;
             let target = into.join(name);
             let mut file = File::create_new(&target).map_err(|cause| match cause.kind() {
                 io::ErrorKind::AlreadyExists => refused(Refusal::Twice),
                 _ => bad(ArchiveError::Write { path: target.clone(), cause }),
             })?;
-            let mut hashing = Hashing::new(&mut entry, stop);
+            let mut hashing = Hashing::new(content, stop);
             let copied = io::copy(&mut hashing, &mut file).map_err(damaged)?;
             let sha256 = hashing.finish().map_err(damaged)?;
-            if copied != size {
+            if copied != entry.size {
                 return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
             }
-            entry.finish().map_err(damaged)?;
             if self.listed.as_ref().is_some_and(|listed| listed.get(name) != Some(&sha256)) {
                 return Err(SrpmError::NotAsListed { package: self.name.clone(), file: name.to_owned() }.into());
             }
             names.push(name.to_owned());
-        }
+            Ok(())
+        })?;
         let missing = self.listed.iter().flat_map(BTreeMap::keys).find(|listed| !names.contains(listed));
         match missing {
             Some(file) => Err(SrpmError::NotAsListed { package: self.name.clone(), file: file.clone() }.into()),
@@ -153,33 +137,20 @@ impl Package {
     }
 }
 
-/// Bytes of a cpio entry before its name, and the most that pads a name or a file (cpio(5), New ASCII Format).
-const ENTRY_HEADER: u64 = 110;
-const PADDING: u64 = 3;
-/// Zeros after the last entry: archives are padded to blocks, tapes' at most.
-const TAIL: u64 = 64 << 10;
-
-/// A reader that gives no more than it was told to, so that an archive's word on a length is never a reason to allocate.
-struct Rationed<'a, R> {
-    inner: R,
-    left: &'a Cell<u64>,
-}
-
-impl<R: Read> Read for Rationed<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("an entry's name is longer than a name can be"));
-        }
-        let read = self.inner.read(&mut buffer[..most])?;
-        self.left.set(self.left.get() - read as u64);
-        Ok(read)
-    }
+/// Reads the headers of a binary package, which leaves `package` where the payload begins. `shown` is its name in messages.
+///
+/// # Errors
+/// When they are damaged, or those of a source package.
+pub fn pass_headers(package: &mut impl Read, shown: &str) -> Result<(), SourceError> {
+    let damaged = |why: String| SourceError::Rpm { package: shown.to_owned(), why };
+    let bytes = headers(package).map_err(|cause| damaged(cause.to_string()))?;
+    let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(|cause| damaged(cause.to_string()))?;
+    if metadata.is_source_package() { Err(SourceError::NotBinary { package: shown.to_owned() }) } else { Ok(()) }
 }
 
 /// The name of an entry that is a plain file beside the others. Packages of some builders write `./` before it.
-fn plain_name(name: &str, mode: u32) -> Result<&str, Refusal> {
-    let plain = name.strip_prefix("./").unwrap_or(name);
+fn plain_name(entry: &Entry) -> Result<&str, Refusal> {
+    let plain = entry.name.strip_prefix("./").unwrap_or(&entry.name);
     let path = Path::new(plain);
     if plain.chars().any(char::is_control) {
         return Err(Refusal::Unprintable);
@@ -190,14 +161,8 @@ fn plain_name(name: &str, mode: u32) -> Result<&str, Refusal> {
     if path.components().any(|component| component == Component::ParentDir) {
         return Err(Refusal::Parent);
     }
-    // inode(7), the file type.
-    match mode & 0o170_000 {
-        0o100_000 => {}
-        0o120_000 => return Err(Refusal::Special("symbolic link")),
-        0o040_000 => return Err(Refusal::Special("folder")),
-        0o020_000 | 0o060_000 => return Err(Refusal::Special("device")),
-        0o010_000 => return Err(Refusal::Special("fifo")),
-        _ => return Err(Refusal::Special("special file")),
+    if let Some(special) = entry.special() {
+        return Err(Refusal::Special(special));
     }
     if plain.is_empty() || plain.contains('/') || plain == "." { Err(Refusal::NotFlat) } else { Ok(plain) }
 }
@@ -207,7 +172,7 @@ fn plain_name(name: &str, mode: u32) -> Result<&str, Refusal> {
 fn headers(file: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; LEAD];
     file.read_exact(&mut bytes)?;
-    if !bytes.starts_with(b"\xed\xab\xee\xdb") {
+    if !bytes.starts_with(&MAGIC) {
         return Err(io::Error::other("it doesn't begin as a package does"));
     }
     header(file, &mut bytes)?;

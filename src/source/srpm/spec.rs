@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::distribution::{self, Known};
 use super::macros::{Macros, Truth, Unexpandable};
 
 /// What the spec file does to the tarball.
@@ -89,11 +90,11 @@ const OTHER_SECTIONS: [&str; 19] = [
 /// Most lines of one definition: the longest one in EL7's `kernel.spec` has some ten. One that goes on is read as if it ended here.
 const JOINED: usize = 1000;
 
-/// Reads a spec file. `nvr` is the package's name, version and release by its header; the machine is x86_64.
+/// Reads a spec file. `nvr` is the package's name, version and release by its header, and `vendor` who made it; the machine is x86_64.
 ///
 /// # Errors
 /// At the first line that matters and isn't understood.
-pub fn read(text: &str, nvr: &[String; 3]) -> Result<Recipe, Refused> {
+pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recipe, Refused> {
     let mut macros = Macros::default();
     let known = [
         ("name", nvr[0].as_str()),
@@ -105,6 +106,13 @@ pub fn read(text: &str, nvr: &[String; 3]) -> Result<Recipe, Refused> {
     ];
     for (name, value) in known {
         macros.set(name, value.to_owned());
+    }
+    for (name, known) in distribution::macros(&nvr[2], vendor) {
+        match known {
+            Known::Set(value) => macros.set(&name, value),
+            Known::Unset => {}
+            Known::Unknown => macros.forbid(&name),
+        }
     }
     let recipe = Recipe { sources: BTreeMap::new(), patches: BTreeMap::new(), applied: Vec::new(), fuzz: 2, extraversion: None };
     let mut reading = Reading { macros, recipe, branches: Vec::new(), section: Section::Preamble, shell: Shell::default() };
