@@ -109,7 +109,7 @@ impl Commits {
         let nothing = Source::Directory { path: PathBuf::new() };
         let template = Kernel { base: None, inherited_patches: 0, source: nothing, ..template.clone() };
         // The same commit, built in the same way, by whichever invocation.
-        let recipe = format!("{:?} {}", template, repository.path().display());
+        let recipe = format!("{:?} {}", template, repository.git_folder().display());
         let note = format!("commits-{}", &blake3::hash(recipe.as_bytes()).to_hex()[..32]);
         Ok(Self { repository, template, commits, note })
     }
@@ -142,6 +142,12 @@ impl Commits {
             return Err(lacks(file, why));
         }
         Ok(())
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
     }
 
     /// What is added to the kernel command line.

@@ -133,7 +133,7 @@ pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments:
 }
 
 async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArguments, frame: Frame) -> Result<(SearchSetup, Axis)> {
-    let BisectArguments { over, repo, good, bad, kernel, find_fix, .. } = arguments;
+    let BisectArguments { over, repo, good, bad, kernel, find_fix, common, .. } = arguments;
     let Prepared { definitions, pipeline, .. } = prepared;
     let both = |what: &str| match (good, bad) {
         (Some(good), Some(bad)) => Ok(if *find_fix { [bad.as_str(), good.as_str()] } else { [good.as_str(), bad.as_str()] }),
@@ -144,6 +144,11 @@ async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArgument
             let template = one_kernel(definitions, pipeline, kernel)?;
             let ends = both("two revisions of the repository")?;
             let (setup, commits) = over_commits(definitions, &template, repo, ends, frame).await?;
+            if common.out.is_none()
+                && let Some(out) = beside(commits.repository())
+            {
+                prepared.out = out.join(&prepared.out);
+            }
             Ok((setup, Axis::Commits(Box::new(commits))))
         }
         Over::Kernels => {
@@ -181,6 +186,12 @@ async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArgument
             Ok((over_config(store, definitions, &kernel, ends, frame)?, Axis::Defined))
         }
     }
+}
+
+/// Where results go if they would lie in the user's checkout: beside git's own state of a bisection.
+fn beside(repository: &Repository) -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?.canonicalize().ok()?;
+    here.starts_with(repository.path()).then(|| repository.git_folder().join("hangproof"))
 }
 
 /// The report of a search that goes on, and nothing of trials that aren't in it.
@@ -221,6 +232,10 @@ pub(super) async fn prepare_step(definitions: &Definitions, arguments: &StepArgu
         anyhow::Ok((head, commits))
     };
     let (head, commits) = made.await.map_err(|error| usage(&error))?;
+    // Each step of a bisection has a folder of its own.
+    let below = common.out.clone().or_else(|| beside(commits.repository())).unwrap_or_default();
+    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+    prepared.out = below.join(format!("{}-{time}-{}", head.short(), std::process::id()));
     let step = StepReport::new(StepDesign { hang_rate: *hang_rate, confidence: *confidence }, head.id.clone());
     prepared.plan = Plan::Step(step, Commits::kernel(&head), Axis::Commits(Box::new(commits)));
     Ok(prepared)

@@ -127,6 +127,7 @@ impl Commit {
 #[derive(Debug, Clone)]
 pub struct Repository {
     path: PathBuf,
+    git_folder: PathBuf,
 }
 
 impl Repository {
@@ -137,20 +138,28 @@ impl Repository {
     pub async fn open(path: &Path) -> Result<Self, HistoryError> {
         let no_repository = |why| HistoryError::NoRepository { path: path.to_owned(), why };
         let absolute = path.canonicalize().map_err(|error| no_repository(error.to_string()))?;
-        let output = Self { path: absolute }.git(["rev-parse", "--path-format=absolute", "--git-common-dir"]).output().await?;
+        let output = Self { path: absolute.clone(), git_folder: absolute.clone() }.git(["rev-parse", "--path-format=absolute", "--git-common-dir"]).output().await?;
         if !output.status.success() {
             return Err(no_repository(last_lines(&output.stderr)));
         }
-        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
-        // `.git` of a checkout; a bare repository is its own.
-        let checkout = path.parent().filter(|_| path.file_name() == Some(OsStr::new(".git"))).map(Path::to_owned);
-        Ok(Self { path: checkout.unwrap_or(path) })
+        let git_folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
+        let found = Self { path: absolute, git_folder: git_folder.clone() };
+        // A bare repository has no checkout, and is its own. A linked one has a HEAD of its own.
+        let top = found.git(["rev-parse", "--show-toplevel"]).output().await?;
+        let top = PathBuf::from(String::from_utf8_lossy(&top.stdout).trim_end());
+        Ok(Self { path: if top.as_os_str().is_empty() { git_folder.clone() } else { top }, git_folder })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where git keeps what is its own: no checkout holds it.
+    #[must_use]
+    pub fn git_folder(&self) -> &Path {
+        &self.git_folder
     }
 
     fn git<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
