@@ -153,7 +153,9 @@ fn the_four_kernels_score_as_the_bug_says() {
     let expected =
         ["debian-6.1: pass", "debian-6.1-el7mm: pass", "debian-6.1-el7mm-nofail-lost: hang", "debian-6.1-el7mm-nofail-restored: pass"];
     assert_eq!(verdicts(&report), expected);
-    let hang = result(&report, 2, 0);
+    // A trial that was tried again is the first one then.
+    let tried = report["kernels"][2]["results"].as_array().unwrap();
+    let hang = &tried.iter().find(|result| result["repeated"] == false).unwrap()["observation"];
     let witness = &hang["witness"]["closed-wait"];
     assert_eq!(witness["journal"]["comm"], "jbd2/md127-8", "{hang:#}");
     assert!(hang["at"].as_u64().unwrap() - hang["last-progress"].as_u64().unwrap() < 20_000, "{hang:#}");
@@ -190,6 +192,67 @@ fn the_four_kernels_score_as_the_bug_says() {
     let words = said(&damaged);
     assert!(words.contains("1 of 4 trials can't be judged again") && words.contains("debian-6.1.1/evidence.json"), "{words}");
     assert!(words.contains("waits in a commit") && words.contains("debian-6.1: the verdict was pass, is inconclusive"), "{words}");
+}
+
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_twin_of_the_baseline_is_not_fixed() {
+    let lab = Lab::new();
+    let lost = "debian-6.1-el7mm-nofail-lost";
+    let twin = format!("{lost}-twin");
+    let output =
+        lab.run(&["prove", "ext4-oom", "--baseline", lost, "--candidate", &twin, "--duration", "40s", "--seed", "1", "--out", "out"]);
+    exits(&output, 1);
+    let report = lab.report("out");
+    let candidate = &report["proof"]["candidates"][0];
+    assert_eq!(candidate["summary"]["answer"], "not-fixed", "{candidate:#}");
+    let again = lab.run(&["rescore", "out"]);
+    exits(&again, 1);
+    assert!(said(&again).contains("every observation as saved"), "{}", said(&again));
+}
+
+/// A stack of five patches, the fourth of which brings the bug. The search is killed after some trials and goes on.
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_search_finds_the_patch_that_matters_and_survives_being_killed() {
+    let lab = Lab::new();
+    let harmless = [
+        ("one", "wait_for_completion(&kthreadd_done);", "pr_info(\"one\\n\");", ""),
+        ("two", "async_synchronize_full();", "/* changes nothing */", ""),
+        ("five", "ftrace_free_init_mem();", "pr_info(\"five\\n\");", "\tkgdb_free_init_mem();"),
+    ];
+    for (name, before, code, after) in harmless {
+        let hunk = format!("@@ -1490,2 +1490,3 @@\n \t{before}\n+\t{code}\n {after}\n");
+        let patch = format!("Subject: [PATCH] Add {name}\n\n--- a/init/main.c\n+++ b/init/main.c\n{hunk}");
+        fs::write(lab.path("patches").join(format!("{name}.patch")), patch).unwrap();
+    }
+    let stack = "name: stack\ndescription: made by a test\nextends: debian-6.1\n\
+                 patches: [el7-memcg-oom.patch, one.patch, two.patch, nofail-lost.patch, five.patch]\n";
+    fs::write(lab.path("kernels/stack.yaml"), stack).unwrap();
+    let words = ["bisect", "ext4-oom", "--over", "patches", "--kernel", "stack", "--duration", "25s", "--out", "search"];
+    let mut searching = lab.command(&words).spawn().unwrap();
+    let recorded = || fs::read_to_string(lab.path("search/report.json")).is_ok_and(|text| text.matches("\"outcome\"").count() >= 3);
+    wait_for("three trials", Duration::from_secs(900), recorded);
+    searching.kill().unwrap();
+    searching.wait().unwrap();
+    let before = lab.report("search")["search"]["trials"].as_array().unwrap().clone();
+    let early =
+        lab.run(&["bisect", "ext4-oom", "--over", "patches", "--kernel", "stack", "--duration", "20s", "--out", "search", "--resume"]);
+    exits(&early, 2);
+    assert!(said(&early).contains("the trials' duration is another one in this search"), "{}", said(&early));
+    let output = lab.run(&[&words[..], &["--resume"]].concat());
+    exits(&output, 0);
+    assert!(said(&output).contains("the first bad patch: patches/nofail-lost.patch"), "{}", said(&output));
+    let report = lab.report("search");
+    let search = &report["search"];
+    assert_eq!(search["trials"].as_array().unwrap()[..before.len()], before);
+    let culprits = search["answer"]["culprits"].as_array().unwrap();
+    assert!(culprits.len() == 1 && search["answer"]["probability"].as_f64().unwrap() > 0.95, "{search:#}");
+    let page = fs::read_to_string(lab.path("search/report.html")).unwrap();
+    assert!(page.contains("the first bad patch: patches/nofail-lost.patch"));
+    let again = lab.run(&["rescore", "search"]);
+    exits(&again, 0);
+    assert!(said(&again).contains("every observation as saved"), "{}", said(&again));
 }
 
 #[test]

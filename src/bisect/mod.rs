@@ -213,3 +213,98 @@ impl Searching {
         Some(bits / told_each * each)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::evidence::At;
+    use crate::oracle::hang::Signature;
+    use crate::oracle::{Hang, Pass, Witness};
+    use crate::report::{Over, Point, SearchAnswer};
+    use crate::search::Design;
+    use crate::stats::Random;
+
+    fn setup(points: usize) -> SearchSetup {
+        let point = |number: usize| Point {
+            kernel: Name::new(&format!("k{number}")).unwrap(),
+            what: format!("k{number}"),
+            title: String::new(),
+            merge: false,
+        };
+        SearchSetup {
+            design: Design { confidence: 0.95, max_trials: 500 },
+            duration: 10.0,
+            over: Over::Kernels,
+            find_fix: false,
+            good_end: point(0),
+            points: (1..=points).map(point).collect(),
+        }
+    }
+
+    fn pass() -> Observation {
+        Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO })
+    }
+
+    fn hang(title: &str) -> Observation {
+        Observation::Hang(Hang {
+            last_progress: At(9000),
+            at: At(20_000),
+            witness: Witness::Silence { reported: 0, title: None },
+            oom_kills: 12,
+            operations: None,
+            signature: Signature::of([], title),
+            likeness: None,
+        })
+    }
+
+    /// Plays a search, `jobs` trials at once that end in an order of chance. Returns it with the kernels in the order in which they were built.
+    fn played(points: usize, jobs: usize, mut show: impl FnMut(usize, &mut Random) -> Observation) -> (SearchReport, Vec<Name>) {
+        let (mut searching, mut chance) = (Searching::new(setup(points), None, jobs), Random::new(5));
+        let (mut running, mut built) = (Vec::new(), Vec::new());
+        loop {
+            while running.len() < jobs {
+                match searching.next() {
+                    Some(Next::Build(kernel)) => {
+                        assert!(!built.contains(&kernel), "{kernel} is built once");
+                        if kernel.as_str() == "k5" {
+                            searching.unbuildable(&kernel, "it doesn't compile");
+                        } else {
+                            searching.built(&kernel, Some(kernel.as_str()), 20.0);
+                        }
+                        built.push(kernel);
+                    }
+                    Some(Next::Trial(trial)) => running.push(trial),
+                    None => break,
+                }
+            }
+            if running.is_empty() {
+                return (searching.report(), built);
+            }
+            let trial = running.swap_remove(chance.below(running.len()));
+            let number: usize = trial.kernel.as_str()[1..].parse().unwrap();
+            let observation = show(number, &mut chance);
+            let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && trial.attempt < 2;
+            searching.ended(&trial, &observation, 30.0, again);
+        }
+    }
+
+    #[test]
+    fn the_first_bad_one_is_found_by_any_number_of_vms() {
+        for jobs in [1, 2, 5] {
+            // Half of the trials of a bad one hang, one in ten is invalid, and the last good one crashes or hangs otherwise.
+            let (report, built) = played(40, jobs, |number, chance| match number {
+                _ if chance.unit() < 0.1 => Observation::Invalid { fault: Fault::Host, reason: "a test's".to_owned() },
+                22 => hang("another"),
+                23.. if chance.unit() < 0.5 => hang("ring"),
+                _ => pass(),
+            });
+            let Some(SearchAnswer::Found { culprits, probability }) = &report.answer else { panic!("{report:?}") };
+            let found: Vec<_> = culprits.iter().map(|point| point.what.as_str()).collect();
+            // k22 can't be told from k23 if it never showed anything.
+            assert!((found == ["k23"] || found == ["k22", "k23"]) && *probability > 0.95, "{found:?}");
+            assert!(built.len() < 20, "{built:?}");
+            assert_eq!((built[0].as_str(), built[1].as_str()), ("k40", "k0"));
+        }
+    }
+}

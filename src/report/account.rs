@@ -7,6 +7,7 @@
 use super::case::{Case, arm};
 use super::materials::{Material, toolchain};
 use super::proof::ProofSummary;
+use super::search::SearchReport;
 use super::seen::Role;
 use super::{KernelReport, Report, TrialReport};
 use crate::image::Description;
@@ -45,6 +46,8 @@ pub(super) fn account(case: &Case) -> Vec<Block> {
     blocks.push(Block::Heading("Statistics".to_owned()));
     blocks.extend(report.kernels.iter().map(|kernel| Block::Paragraph(format!("{}: {}", arm(kernel), odds(&kernel.hang_rate)))));
     blocks.extend(case.proof.iter().flat_map(proof_blocks));
+    blocks.extend(report.search.iter().flat_map(search_blocks));
+    blocks.extend(report.step.iter().map(|step| Block::Paragraph(step.board().trim_end().to_owned())));
     if let Some((kernel, result, hang)) = first_hang(report) {
         blocks.extend(hang_blocks(case, kernel, result, hang));
     }
@@ -207,6 +210,18 @@ fn proof_blocks(proof: &ProofSummary) -> Vec<Block> {
         fields.extend(arm.test.map(|(value, wanted)| ("test", format!("{value:.3}, {wanted:.3} are needed"))));
         blocks.push(Block::Fields(Some(arm.name.clone()), fields));
     }
+    blocks
+}
+
+/// What a search found, and the likeliest points.
+fn search_blocks(search: &SearchReport) -> Vec<Block> {
+    let mut blocks = vec![Block::Heading("Search".to_owned()), Block::Paragraph(search.told()), Block::Paragraph(search.effort())];
+    for point in &search.likeliest {
+        let fields =
+            vec![("title", point.point.title.clone()), ("probability", format!("{} %", point.percent())), ("hangs", point.hangs())];
+        blocks.push(Block::Fields(Some(point.name().to_owned()), fields));
+    }
+    blocks.extend(search.left_out.iter().map(|(kernel, why)| Block::Paragraph(format!("Left out: {kernel}: {why}"))));
     blocks
 }
 

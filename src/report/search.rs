@@ -343,8 +343,7 @@ impl SearchReport {
         let what = self.setup.over.word().to_uppercase();
         table.set_header(vec!["PROBABILITY".to_owned(), what, "HANGS".to_owned(), "TITLE".to_owned()]);
         for PointReport { point, seen, probability, .. } in &self.likeliest {
-            let hangs = if seen.trials() == 0 { "-".to_owned() } else { format!("{}/{}", seen.hang, seen.trials()) };
-            table.add_row(vec![format!("{probability:.4}"), short(&point.what).to_owned(), hangs, point.title.clone()]);
+            table.add_row(vec![format!("{probability:.4}"), short(&point.what).to_owned(), hangs_of(*seen), point.title.clone()]);
         }
         let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         text.push_str(&format!("{}\n", self.told()));
@@ -399,7 +398,9 @@ impl SearchReport {
         }
     }
 
-    fn effort(&self) -> String {
+    /// What it took, and by which method.
+    #[must_use]
+    pub fn effort(&self) -> String {
         let count = |wanted: fn(Outcome) -> bool| self.trials.iter().filter(|trial| wanted(trial.outcome)).count();
         let hangs = count(|outcome| outcome == Outcome::Hang);
         let passes = count(|outcome| outcome == Outcome::Pass);
@@ -439,6 +440,30 @@ impl SearchReport {
         }
         Some(text)
     }
+}
+
+impl PointReport {
+    /// The point's name as people write it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        short(&self.point.what)
+    }
+
+    /// Its hangs of its trials.
+    #[must_use]
+    pub fn hangs(&self) -> String {
+        hangs_of(self.seen)
+    }
+
+    /// The probability in per cent.
+    #[must_use]
+    pub fn percent(&self) -> String {
+        format!("{:.2}", self.probability * 100.0)
+    }
+}
+
+fn hangs_of(seen: Tally) -> String {
+    if seen.trials() == 0 { "-".to_owned() } else { format!("{}/{}", seen.hang, seen.trials()) }
 }
 
 /// A commit's name is long; everything else is as it is.

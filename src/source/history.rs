@@ -138,7 +138,10 @@ impl Repository {
     pub async fn open(path: &Path) -> Result<Self, HistoryError> {
         let no_repository = |why| HistoryError::NoRepository { path: path.to_owned(), why };
         let absolute = path.canonicalize().map_err(|error| no_repository(error.to_string()))?;
-        let output = Self { path: absolute.clone(), git_folder: absolute.clone() }.git(["rev-parse", "--path-format=absolute", "--git-common-dir"]).output().await?;
+        let output = Self { path: absolute.clone(), git_folder: absolute.clone() }
+            .git(["rev-parse", "--path-format=absolute", "--git-common-dir"])
+            .output()
+            .await?;
         if !output.status.success() {
             return Err(no_repository(last_lines(&output.stderr)));
         }
