@@ -272,7 +272,7 @@ pub fn main() -> Exit {
         Err(error) => {
             let _ = error.print();
             // `git bisect run` would take 2 for bad.
-            let is_step = std::env::args().any(|word| word == "bisect-step");
+            let is_step = std::env::args_os().any(|word| word == "bisect-step");
             return if !error.use_stderr() {
                 Exit::Expected
             } else if is_step {
@@ -291,7 +291,9 @@ pub fn main() -> Exit {
         }
     };
     let is_step = matches!(cli.command, Command::BisectStep(_));
-    let exit = runtime.block_on(async { dispatch(cli).await.unwrap_or_else(|error| explain(&error)) });
+    let work = || runtime.block_on(async { dispatch(cli).await.unwrap_or_else(|error| explain(&error)) });
+    // The message is out by then. `git bisect run` would take the usual 101 for bad.
+    let exit = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Exit::Trouble);
     // What is left is the removal of trees. An interrupted program leaves it to the next sweep; a thread that waits for a dead guest's ssh session isn't the
     // runtime's.
     runtime.shutdown_timeout(if exit == Exit::Interrupted { Duration::from_millis(200) } else { Duration::from_secs(60) });
@@ -320,7 +322,7 @@ fn explain(error: &anyhow::Error) -> Exit {
     let reproducer = chain().find_map(|cause| cause.downcast_ref::<ReproducerError>()).is_some_and(ReproducerError::is_the_definitions);
     if error.is::<Interrupted>() {
         Exit::Interrupted
-    } else if error.is::<Usage>() || build || reproducer {
+    } else if error.is::<Usage>() || error.is::<run::OtherSearch>() || build || reproducer {
         Exit::Usage
     } else {
         Exit::Trouble
@@ -378,7 +380,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     let store = Store::open()?;
     let (events, stream) = Events::channel();
     let mut progress = Progress::new(common.quiet);
-    let prepared = match &command {
+    let mut prepared = match &command {
         Command::Run(arguments) => Some(prepare(&definitions, arguments)?),
         Command::Prove(arguments) => Some(prepare_proof(&definitions, arguments)?),
         Command::Bisect(arguments) => Some(bisect::prepare(&store, &definitions, arguments).await?),
@@ -386,8 +388,11 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Calibrate(arguments) => Some(prepare_calibration(&definitions, arguments)?),
         _ => None,
     };
-    if let Some(prepared) = &prepared {
-        claim(&prepared.out, &mut progress, prepared.plan.goes_on())?;
+    if let Some(prepared) = &mut prepared {
+        claim(&prepared.out, &mut progress, prepared.goes_on)?;
+        if prepared.goes_on {
+            bisect::take_up(prepared)?;
+        }
     }
     let shown = tokio::spawn(progress.show(stream));
     run::sweep(&store, &events);
@@ -525,6 +530,8 @@ struct Prepared {
     jobs: Option<usize>,
     out: PathBuf,
     dump: When,
+    /// The folder holds a search that goes on.
+    goes_on: bool,
 }
 
 fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepared> {
@@ -545,7 +552,7 @@ fn prepare(definitions: &Definitions, arguments: &RunArguments) -> Result<Prepar
     let cells = cells(&kernels, &mitigations_of(&pipeline, &arguments.mitigation)?);
     let out = folder(arguments.out.as_ref(), &pipeline.name);
     let plan = Plan::Repeats(arguments.repeats.unwrap_or(pipeline.repeats));
-    Ok(Prepared { definitions, pipeline, cells, plan, jobs: arguments.jobs.map(usize::from), out, dump: arguments.dump })
+    Ok(Prepared { definitions, pipeline, cells, plan, jobs: arguments.jobs.map(usize::from), out, dump: arguments.dump, goes_on: false })
 }
 
 fn prepare_proof(definitions: &Definitions, arguments: &ProveArguments) -> Result<Prepared> {
@@ -591,7 +598,16 @@ fn prepare_trials(
     pipeline.limits.duration = duration.unwrap_or(pipeline.limits.duration);
     let kernels: Vec<_> = kernels.iter().map(|kernel| (kernel.clone(), None)).collect();
     let out = folder(common.out.as_ref(), &pipeline.name);
-    Ok(Prepared { definitions, pipeline, cells: cells(&kernels, &[]), plan, jobs: common.jobs.map(usize::from), out, dump: common.dump })
+    Ok(Prepared {
+        definitions,
+        pipeline,
+        cells: cells(&kernels, &[]),
+        plan,
+        jobs: common.jobs.map(usize::from),
+        out,
+        dump: common.dump,
+        goes_on: false,
+    })
 }
 
 /// The pipeline, with values for its reproducer's parameters.
@@ -632,7 +648,7 @@ fn mitigations_of(pipeline: &Pipeline, wanted: &[Name]) -> Result<Vec<Mitigation
 }
 
 async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: watch::Receiver<bool>) -> Result<(Exit, String)> {
-    let Prepared { definitions, pipeline, cells, plan, jobs, out, dump } = prepared;
+    let Prepared { definitions, pipeline, cells, plan, jobs, out, dump, goes_on: _ } = prepared;
     let run = Run {
         definitions: &definitions,
         pipeline: &pipeline,
@@ -700,7 +716,7 @@ fn quoted(word: String) -> String {
 /// The command that repeats the run, quoted for a shell: as it was given, but for the folder of the results, which is taken now.
 fn command_line() -> String {
     let mut line = vec!["hangproof".to_owned()];
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     while let Some(word) = words.next() {
         if word == "--out" || word == "-o" {
             words.next();

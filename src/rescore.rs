@@ -67,7 +67,10 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     let mut report = Report { kernels, ..saved.clone() };
     report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
     if let Some(before) = &saved.search {
-        let now = Course::of(before.setup.clone(), &report.kernels, &before.trials).report();
+        let now = {
+            let order: Vec<TrialId> = before.trials.iter().map(|trial| trial.trial.clone()).collect();
+            Course::of(before.setup.clone(), &report.kernels, &order).report()
+        };
         if now.answer != before.answer {
             changes.push(format!("the search said: {}; it says: {}", before.told(), now.told()));
         }

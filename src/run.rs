@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -82,12 +82,6 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// Whether there is a report already, which is gone on with.
-    #[must_use]
-    pub fn goes_on(&self) -> bool {
-        matches!(self, Self::Search(_, _, Some(_)))
-    }
-
     /// How kernels are made that aren't built beforehand.
     fn axis(&self) -> Option<&Axis> {
         match self {
@@ -99,14 +93,14 @@ impl Plan {
 
 /// What says which trial is next.
 #[derive(Debug)]
-enum Line {
+enum Agenda {
     Queue(VecDeque<TrialId>),
     Proof(Box<Proving>),
     Search(Box<Searching>),
     Step(Box<Stepping>),
 }
 
-impl Line {
+impl Agenda {
     /// What to do next; nothing if there is nothing to do before a trial ends.
     fn next(&mut self) -> Option<Next> {
         match self {
@@ -153,12 +147,12 @@ struct Shared {
     probed: Probed,
     jobs: usize,
     /// For each kernel, whether one of its hangs was collected from.
-    dumped: BTreeMap<Name, Arc<AtomicBool>>,
+    dumped: Mutex<BTreeMap<Name, Arc<AtomicBool>>>,
 }
 
 impl Shared {
     fn dumped(&self, kernel: &Name) -> Arc<AtomicBool> {
-        self.dumped.get(kernel).cloned().unwrap_or_default()
+        self.dumped.lock().unwrap_or_else(PoisonError::into_inner).entry(kernel.clone()).or_default().clone()
     }
 }
 
@@ -190,15 +184,14 @@ impl Run<'_> {
             shared = self.share(compiled.path()) => shared?,
             () = stopped(&mut stop) => bail!(Interrupted),
         };
-        let mut report = match &self.plan {
-            Plan::Search(_, _, Some(before)) => {
-                forget_unfinished(&self.out, before).with_context(|| format!("removing what was cut short in {}", self.out.display()))?;
-                Report { complete: false, ..(**before).clone() }
+        let mut report = self.empty_report(started, &shared).await;
+        if let Plan::Search(_, _, Some(before)) = &self.plan {
+            if let Some(what) = other_experiment(before, &report) {
+                bail!(OtherSearch { what: what.to_owned(), command: before.command.clone() });
             }
-            Plan::Repeats(_) | Plan::Calibration(..) | Plan::Proof(_) | Plan::Search(..) | Plan::Step(..) => {
-                self.empty_report(started, &shared).await
-            }
-        };
+            forget_unfinished(&self.out, before).with_context(|| format!("removing what was cut short in {}", self.out.display()))?;
+            report = Report { complete: false, ..(**before).clone() };
+        }
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
         for name in self.kernels() {
             let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
@@ -223,8 +216,8 @@ impl Run<'_> {
             }
             self.save(&mut report)?;
         }
-        let line = self.line(&built, &shared)?;
-        self.trials(&mut report, &mut built, &shared, line).await?;
+        let agenda = self.agenda(&built, &shared)?;
+        self.trials(&mut report, &mut built, &shared, agenda).await?;
         if let Plan::Calibration(_, design) = &self.plan {
             report.calibration = Some(calibration(&self.out, &report, *design).context("reading the trials for the calibration")?);
         }
@@ -244,34 +237,34 @@ impl Run<'_> {
     }
 
     /// What says which trial is next, now that the kernels are built.
-    fn line(&self, built: &BTreeMap<Name, Built>, shared: &Shared) -> Result<Line> {
+    fn agenda(&self, built: &BTreeMap<Name, Built>, shared: &Shared) -> Result<Agenda> {
         let queue = |repeats| {
             let cells: Vec<Cell> = self.cells.iter().filter(|cell| built.contains_key(&cell.kernel)).cloned().collect();
-            Line::Queue(interleave(&cells, repeats).into())
+            Agenda::Queue(interleave(&cells, repeats).into())
         };
         Ok(match &self.plan {
             Plan::Repeats(repeats) | Plan::Calibration(repeats, _) => queue(*repeats),
             Plan::Proof(wanted) => {
                 let builds: BTreeMap<&Name, &Manifest> = built.iter().map(|(name, built)| (name, &built.manifest)).collect();
                 let setup = wanted.setup(self.pipeline.limits.duration.as_secs_f64(), &builds);
-                Line::Proof(Box::new(Proving::new(setup)))
+                Agenda::Proof(Box::new(Proving::new(setup)))
             }
-            Plan::Search(setup, _, before) => Line::Search(Box::new(Searching::new(setup.clone(), before.as_deref(), shared.jobs))),
-            Plan::Step(step, kernel, _) => Line::Step(Box::new(Stepping::new(step.clone(), kernel.clone()))),
+            Plan::Search(setup, _, before) => Agenda::Search(Box::new(Searching::new(setup.clone(), before.as_deref(), shared.jobs))),
+            Plan::Step(step, kernel, _) => Agenda::Step(Box::new(Stepping::new(step.clone(), kernel.clone()))),
         })
     }
 
     /// Says how far a proof or a search is, and keeps its record up to date.
-    fn went_on(&self, report: &mut Report, line: &Line) {
-        let proving = match line {
-            Line::Queue(_) => return,
-            Line::Proof(proving) => proving,
-            Line::Search(searching) => {
+    fn went_on(&self, report: &mut Report, agenda: &Agenda) {
+        let proving = match agenda {
+            Agenda::Queue(_) => return,
+            Agenda::Proof(proving) => proving,
+            Agenda::Search(searching) => {
                 self.events.send(searching.progress());
                 report.search = Some(searching.report());
                 return;
             }
-            Line::Step(stepping) => {
+            Agenda::Step(stepping) => {
                 report.step = Some(stepping.report().clone());
                 return;
             }
@@ -329,22 +322,23 @@ impl Run<'_> {
         let store = self.store.clone();
         let initramfs = tokio::task::spawn_blocking(move || initramfs::base(&store)).await??;
         let jobs = self.jobs.unwrap_or_else(|| fitting_jobs(self.pipeline.machine.cpus, self.pipeline.machine.memory.0));
-        let dumped = self.kernels().map(|name| (name.clone(), Arc::default())).collect();
-        Ok(Shared { disks, initramfs, ready, mitigations, probed, jobs, dumped })
+        Ok(Shared { disks, initramfs, ready, mitigations, probed, jobs, dumped: Mutex::default() })
     }
 
     /// Runs the trials, some at once, and keeps the report up to date.
-    async fn trials(&self, report: &mut Report, built: &mut BTreeMap<Name, Built>, shared: &Shared, mut line: Line) -> Result<()> {
+    async fn trials(&self, report: &mut Report, built: &mut BTreeMap<Name, Built>, shared: &Shared, mut agenda: Agenda) -> Result<()> {
         let mut running = JoinSet::new();
         let mut ids = HashMap::new();
         let mut failed = None;
-        self.went_on(report, &line);
+        self.went_on(report, &agenda);
+        // A search that is killed during its first build goes on all the same.
+        self.save(report)?;
         loop {
             while running.len() < shared.jobs && !*self.stop.borrow() && failed.is_none() {
-                let id = match line.next() {
+                let id = match agenda.next() {
                     Some(Next::Trial(id)) => id,
                     Some(Next::Build(kernel)) => {
-                        if let Err(error) = self.build_now(report, built, &mut line, &kernel).await {
+                        if let Err(error) = self.build_now(report, built, &mut agenda, &kernel).await {
                             failed.get_or_insert(error);
                         }
                         continue;
@@ -388,7 +382,7 @@ impl Run<'_> {
             }
             self.finished(&id, &observation, took);
             let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && id.attempt < ATTEMPTS;
-            line.ended(&id, &observation, (load, took), again && !*self.stop.borrow());
+            agenda.ended(&id, &observation, (load, took), again && !*self.stop.borrow());
             let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.holds(&id)) else { continue };
             let mut results = std::mem::take(&mut kernel.results);
             results.push(TrialReport {
@@ -400,13 +394,13 @@ impl Run<'_> {
             });
             let build = kernel.build.take().ok_or_else(|| kernel.build_error.take().unwrap_or_default());
             *kernel = KernelReport::new(kernel.cell(), results, build);
-            self.went_on(report, &line);
+            self.went_on(report, &agenda);
             self.save(report)?;
         }
     }
 
     /// Builds a kernel that is wanted now. What is wrong with the kernel is a result; what is wrong here is an error.
-    async fn build_now(&self, report: &mut Report, built: &mut BTreeMap<Name, Built>, line: &mut Line, kernel: &Name) -> Result<()> {
+    async fn build_now(&self, report: &mut Report, built: &mut BTreeMap<Name, Built>, agenda: &mut Agenda, kernel: &Name) -> Result<()> {
         let Some(axis) = self.plan.axis() else { return Ok(()) };
         let (began, mut stop) = (Instant::now(), self.stop.clone());
         let result = tokio::select! {
@@ -421,16 +415,23 @@ impl Run<'_> {
                 built.insert(kernel.clone(), made);
                 Ok(manifest)
             }
-            Err(error) if error.is_the_definitions() => Err(error.to_string()),
+            Err(error) if error.is_the_sources() => Err(error.to_string()),
             Err(error) => return Err(error).with_context(|| format!("building {kernel}")),
         };
-        line.built(kernel, manifest.as_ref().map_err(String::as_str), began.elapsed());
+        let known = report.kernels.iter().find(|other| other.name == *kernel).and_then(|known| known.build.as_ref());
+        if let (Some(known), Ok(now)) = (known, &manifest)
+            && (known.elf_signature.is_none() || known.elf_signature != now.elf_signature)
+            && known.key != now.key
+        {
+            bail!(OtherSearch { what: format!("{kernel}, which was built anew,"), command: report.command.clone() });
+        }
+        agenda.built(kernel, manifest.as_ref().map_err(String::as_str), began.elapsed());
         // A search that goes on has it already.
         if report.kernels.iter().all(|other| other.name != *kernel) {
             let cell = Cell { kernel: kernel.clone(), mitigation: None, expected: None };
             report.kernels.push(KernelReport::new(cell, Vec::new(), manifest));
         }
-        self.went_on(report, line);
+        self.went_on(report, agenda);
         self.save(report)
     }
 
@@ -508,6 +509,29 @@ impl Run<'_> {
         report.save(&self.out).with_context(|| format!("writing the report into {}", self.out.display()))?;
         Ok(())
     }
+}
+
+/// A search can't go on as it was begun.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} is another one than this search was begun with: bring back what it was, or begin another search with another --out ({command})"
+)]
+pub struct OtherSearch {
+    what: String,
+    command: String,
+}
+
+/// What differs between a search and how it is to go on, if trials of both can't be counted together.
+fn other_experiment(before: &Report, now: &Report) -> Option<&'static str> {
+    let pairs = [
+        ("the reproducer's command line", before.reproducer != now.reproducer),
+        ("the reproducer", before.reproducer_sha256 != now.reproducer_sha256),
+        ("the machine", before.machine != now.machine),
+        ("a limit of the pipeline", before.limits != now.limits),
+        ("the pipeline's trigger", before.trigger != now.trigger),
+        ("the image", before.image != now.image),
+    ];
+    pairs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
 }
 
 /// The user interrupted the work before there was anything to save.

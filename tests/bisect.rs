@@ -196,15 +196,67 @@ async fn a_repository_that_cannot_be_searched_is_refused_with_a_remedy() {
     tell("apart", &definitions, repository, [&second, "side"], false).await;
     tell("unknown", &definitions, repository, ["main~1", "no-such"], false).await;
     tell("an option", &definitions, repository, ["--output=/tmp/x", "main"], false).await;
+    tell("a range", &definitions, repository, ["main~1..main", "main"], false).await;
+    history.git(&["switch", "--quiet", "--create", "merged", &first]);
+    history.commit("beside main");
+    history.git(&["merge", "--quiet", "--no-edit", "main"]);
+    let merged = history.git(&["rev-parse", "HEAD"]);
+    tell("aside", &definitions, repository, [&second, "merged"], false).await;
+    history.git(&["switch", "--quiet", "main"]);
     tell("no kernel", &definitions, repository, [&first, "side"], false).await;
     tell("no configuration", &vendor, repository, ["main~1", "main"], false).await;
     tell("shallow", &definitions, &shallow, ["main~1", "main"], false).await;
     tell("no repository", &definitions, history.bench.store.root(), ["a", "b"], false).await;
     tell("nothing", &definitions, Path::new("/no/such"), ["a", "b"], false).await;
+    history.git(&["config", "extensions.partialClone", "origin"]);
+    tell("partial", &definitions, repository, ["main~1", "main"], false).await;
+    history.git(&["config", "--unset", "extensions.partialClone"]);
     fs::write(repository.join("docs/readme"), "changed").unwrap();
     tell("dirty", &definitions, repository, ["main~1", "main"], false).await;
-    insta::assert_snapshot!(told.join("\n"));
+    insta::assert_snapshot!(told.join("\n").replace(&merged[..12], "MERGED"));
     assert_eq!(fs::read_to_string(repository.join("docs/readme")).unwrap(), "changed");
+}
+
+/// What a repository's configuration names is its owner's, who may be anybody.
+#[tokio::test]
+async fn nothing_that_a_repository_configures_is_run() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    let last = history.change("mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
+    let ran = history.bench.path("ran");
+    let script = format!("touch {}; cat", ran.display());
+    for what in ["smudge", "clean", "process"] {
+        history.git(&["config", &format!("filter.evil.{what}"), &script]);
+    }
+    history.git(&["config", "filter.evil.required", "true"]);
+    history.git(&["config", "core.fsmonitor", &script]);
+    fs::create_dir_all(history.repository.join(".git/info")).unwrap();
+    fs::write(history.repository.join(".git/info/attributes"), "* filter=evil\n").unwrap();
+    // git compares the content of a file that looks touched.
+    fs::write(history.repository.join("docs/readme"), fs::read(history.repository.join("docs/readme")).unwrap()).unwrap();
+    let (setup, axis) = history.over(&first, &last, false).await;
+    let built = history.build(&axis, &setup.points[0].kernel).await.unwrap();
+    history.build(&axis, &setup.good_end.kernel).await.unwrap();
+    assert_eq!((built.manifest.objects, ran.exists()), (3, false));
+}
+
+/// The configuration is a file of the source here, so a commit that changes only it makes another kernel.
+#[tokio::test]
+async fn a_commit_of_the_configuration_is_configured_anew() {
+    let history = History::new();
+    fs::write(history.repository.join("vendor.config"), "CONFIG_EXT4=y\n").unwrap();
+    let first = history.commit("a configuration");
+    let last = history.change("vendor.config", "CONFIG_EXT4=y", "# CONFIG_EXT4 is not set");
+    let name = Name::new("tiny").unwrap();
+    let mut definitions = History::definitions();
+    definitions.kernels.get_mut(&name).unwrap().configuration.base = ConfigurationBase::Vendor("vendor.config".into());
+    let (setup, commits) = over_commits(&definitions, &name, &history.repository, [&first, &last], frame(false)).await.unwrap();
+    let (axis, events) = (Axis::Commits(Box::new(commits)), Events::ignored());
+    let store = &history.bench.store;
+    let with = axis.build(store, &definitions, &setup.good_end.kernel, &events, 2).await.unwrap();
+    let without = axis.build(store, &definitions, &setup.points[0].kernel, &events, 2).await.unwrap();
+    let config = |built: &Built| fs::read_to_string(&built.config).unwrap();
+    assert!(config(&with).contains("CONFIG_EXT4=y") && !config(&without).contains("CONFIG_EXT4=y"), "{}", config(&without));
 }
 
 #[tokio::test]

@@ -95,7 +95,13 @@ pub fn over_kernels(definitions: &Definitions, kernels: &[Name], frame: Frame) -
         if line.iter().any(|point| point.kernel == *name) {
             bail!("{name} is named twice: name each kernel of the line once, from the oldest to the newest");
         }
-        line.push(Point { kernel: name.clone(), what: name.to_string(), title: kernel.description.clone(), merge: false });
+        line.push(Point {
+            kernel: name.clone(),
+            what: name.to_string(),
+            title: kernel.description.clone(),
+            merge: false,
+            boot_arguments: kernel.boot_arguments.clone(),
+        });
     }
     setup(frame, Over::Kernels, line)
 }
@@ -127,13 +133,20 @@ pub fn over_patches(definitions: &mut Definitions, name: &Name, frame: Frame) ->
         what: "no patch".to_owned(),
         title: "the kernel without its patches".to_owned(),
         merge: false,
+        boot_arguments: Vec::new(),
     }];
     for (number, patch) in (1..).zip(&kernel.patches) {
         let point = numbered(name, "patch", number)?;
         let patches = kernel.patches[..number].to_vec();
         let variant = Kernel { name: point.clone(), base: Some(first.clone()), patches, inherited_patches: 0, ..bare.clone() };
         definitions.kernels.insert(point.clone(), variant);
-        line.push(Point { kernel: point, what: definitions.shown(patch).display().to_string(), title: subject(patch), merge: false });
+        line.push(Point {
+            kernel: point,
+            what: definitions.shown(patch).display().to_string(),
+            title: subject(patch),
+            merge: false,
+            boot_arguments: Vec::new(),
+        });
     }
     definitions.kernels.insert(first, bare);
     setup(frame, Over::Patches { kernel: name.clone() }, line)
@@ -145,7 +158,8 @@ fn subject(patch: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let header = text.lines().take_while(|line| !line.starts_with("diff ") && !line.starts_with("--- "));
     let subject = header.filter_map(|line| line.strip_prefix("Subject: ")).next().unwrap_or_default();
-    subject.strip_prefix("[PATCH] ").unwrap_or(subject).to_owned()
+    let subject = subject.strip_prefix("[PATCH] ").unwrap_or(subject);
+    subject.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// What two configurations of a kernel differ in, symbol by symbol.
@@ -178,7 +192,7 @@ pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [o
     let mut bare = flattened(&kernel, first.clone());
     bare.configuration.base = ConfigurationBase::File(old.canonicalize().with_context(|| format!("finding {}", old.display()))?);
     let title = format!("{} as it is", old.display());
-    let mut line = vec![Point { kernel: first.clone(), what: "no symbol".to_owned(), title, merge: false }];
+    let mut line = vec![Point { kernel: first.clone(), what: "no symbol".to_owned(), title, merge: false, boot_arguments: Vec::new() }];
     let mut text = String::new();
     for (number, (symbol, value)) in (1..).zip(&changes) {
         text.push_str(&request(symbol, value));
@@ -186,7 +200,13 @@ pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [o
         let mut variant = Kernel { name: point.clone(), base: Some(first.clone()), ..bare.clone() };
         variant.configuration.fragments.push(fragment(store, &text)?);
         definitions.kernels.insert(point.clone(), variant);
-        line.push(Point { kernel: point, what: symbol.clone(), title: format!("becomes {value}"), merge: false });
+        line.push(Point {
+            kernel: point,
+            what: symbol.clone(),
+            title: format!("becomes {value}"),
+            merge: false,
+            boot_arguments: Vec::new(),
+        });
     }
     definitions.kernels.insert(first, bare);
     setup(frame, Over::Config { kernel: name.clone() }, line)

@@ -28,6 +28,8 @@ pub struct Commits {
     commits: HashMap<Name, String>,
     /// Name of the note of what was built.
     note: String,
+    /// Commits that a search can't do without.
+    ends: Vec<String>,
 }
 
 /// A commit that was built.
@@ -58,6 +60,9 @@ pub async fn over_commits(
     frame: Frame,
 ) -> Result<(SearchSetup, Commits)> {
     let repository = Repository::open(repository).await?;
+    if repository.path().to_str().is_none() {
+        bail!("{} has a name that isn't UTF-8, and reports couldn't say it: move it", repository.path().display());
+    }
     repository.whole().await?;
     let (old, new) = (repository.commit(old).await?, repository.commit(new).await?);
     let swapped = if frame.find_fix {
@@ -66,15 +71,17 @@ pub async fn over_commits(
         "exchange --good and --bad, or add --find-fix to look for what repaired it"
     };
     let after = repository.between(&old, &new, swapped).await?;
-    let made = Commits::new(definitions, template, repository, after.iter().chain([&old]))?;
+    let mut made = Commits::new(definitions, template, repository, after.iter().chain([&old]))?;
     for end in [&old, &new] {
         made.check(end).await?;
+        made.ends.push(end.id.clone());
     }
     let point = |commit: &Commit| Point {
         kernel: name_of(&commit.id),
         what: commit.id.clone(),
         title: commit.title.clone(),
         merge: commit.is_merge,
+        boot_arguments: Vec::new(),
     };
     let line = std::iter::once(&old).chain(&after).map(point).collect();
     let over = Over::Commits { repository: made.repository.path().to_owned(), kernel: template.clone() };
@@ -111,7 +118,7 @@ impl Commits {
         // The same commit, built in the same way, by whichever invocation.
         let recipe = format!("{:?} {}", template, repository.git_folder().display());
         let note = format!("commits-{}", &blake3::hash(recipe.as_bytes()).to_hex()[..32]);
-        Ok(Self { repository, template, commits, note })
+        Ok(Self { repository, template, commits, note, ends: Vec::new() })
     }
 
     /// The kernel of a commit of these.
@@ -172,8 +179,9 @@ impl Commits {
         let known: Vec<Link> = store.recall(&self.note).unwrap_or_default();
         let base = self.nearest(store, &known, commit).await?;
         let built = match self.attempt(store, definitions, &known, (commit, base.as_deref()), events, jobs).await {
-            // A difference that can't be written as a patch: binary files, or a tree that isn't what the commit says.
-            Err(BuildError::Patch(_)) if base.is_some() => {
+            // A difference that can't be written as a patch: binary files, or a tree that isn't what the commit says. An end that doesn't compile in
+            // another one's clone may do so from nothing, and the search depends on it.
+            Err(error) if base.is_some() && (matches!(error, BuildError::Patch(_)) || self.fails_as_an_end(commit, &error)) => {
                 self.attempt(store, definitions, &known, (commit, None), events, jobs).await.map(|built| (built, None))?
             }
             built => (built?, base),
@@ -185,6 +193,10 @@ impl Commits {
             store.remember(&self.note, &now.into_iter().chain([link]).collect::<Vec<_>>());
         }
         Ok(built)
+    }
+
+    fn fails_as_an_end(&self, commit: &String, error: &BuildError) -> bool {
+        matches!(error, BuildError::Make { .. }) && self.ends.contains(commit)
     }
 
     /// The commit to build it on: as it was built before, or the one whose built tree is there and that differs least.
@@ -243,7 +255,9 @@ impl Commits {
 
     /// What differs between two commits, in the store.
     async fn difference(&self, store: &Store, from: &str, to: &str) -> Result<PathBuf, BuildError> {
-        let key = format!("{}..{}.patch", &from[..from.len().min(16)], &to[..to.len().min(16)]);
+        let whose = blake3::hash(self.repository.git_folder().as_os_str().as_encoded_bytes()).to_hex();
+        let [from16, to16] = [from, to].map(|commit| &commit[..commit.len().min(16)]);
+        let key = format!("{}-{from16}..{to16}.patch", &whose[..12]);
         if let Some(found) = store.find(Kept::Sources, &key) {
             return Ok(found);
         }

@@ -93,11 +93,19 @@ impl Searching {
     pub fn new(setup: SearchSetup, before: Option<&Report>, jobs: usize) -> Self {
         let clock = Clock { builds: Mean::default(), trials: Mean::default(), since: Instant::now(), jobs };
         let kernels = before.map_or(&[][..], |before| &before.kernels);
-        let order = before.and_then(|before| before.search.as_ref()).map_or(&[][..], |search| &search.trials);
+        let recorded = before.and_then(|before| before.search.as_ref()).map_or(&[][..], |search| &search.trials);
+        // Trials that had ended, behind one that was still running when the program was killed.
+        let waiting = kernels.iter().flat_map(|kernel| &kernel.results).filter(|result| {
+            let counts = !result.repeated && !matches!(result.observation, Observation::Invalid { fault: Fault::User, .. });
+            counts && recorded.iter().all(|trial| trial.trial != result.trial)
+        });
+        let order: Vec<TrialId> = recorded.iter().map(|trial| &trial.trial).chain(waiting.map(|result| &result.trial)).cloned().collect();
+        let mut course = Course::of(setup, kernels, &order);
+        course.go_on();
         // Trials that were repeated or cut short have numbers too.
         let last = |kernel: &KernelReport| Some((kernel.name.clone(), kernel.results.iter().map(|result| result.trial.repeat).max()?));
         Self {
-            course: Course::of(setup, kernels, order),
+            course,
             started: Vec::new(),
             recorded: 0,
             again: VecDeque::new(),
@@ -231,6 +239,7 @@ mod tests {
             what: format!("k{number}"),
             title: String::new(),
             merge: false,
+            boot_arguments: Vec::new(),
         };
         SearchSetup {
             design: Design { confidence: 0.95, max_trials: 500 },

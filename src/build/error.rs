@@ -266,6 +266,38 @@ fn mount_point(path: &Path) -> PathBuf {
 }
 
 impl BuildError {
+    /// Whether what is built is at fault, and another commit or another stack of patches may be better: a patch, what Kconfig makes of the source, or
+    /// code that doesn't compile.
+    #[must_use]
+    pub fn is_the_sources(&self) -> bool {
+        match self {
+            Self::Patch(_) | Self::Config(_) | Self::Make { .. } | Self::NoVendor { .. } => true,
+            Self::Base { cause, .. } => cause.is_the_sources(),
+            Self::Prebuilt(_)
+            | Self::NoBase { .. }
+            | Self::Fragment { .. }
+            | Self::NoSuite { .. }
+            | Self::NoPackage { .. }
+            | Self::MissingInside { .. }
+            | Self::Stuck { .. }
+            | Self::Store(_)
+            | Self::Source(_)
+            | Self::Tree(_)
+            | Self::Program(_)
+            | Self::Modules(_)
+            | Self::MissingTools { .. }
+            | Self::NoMirror
+            | Self::MirrorUnreachable { .. }
+            | Self::NoNamespaces { .. }
+            | Self::NoBuildroot { .. }
+            | Self::NoRuntime { .. }
+            | Self::NoImage { .. }
+            | Self::Io { .. }
+            | Self::DiskFull { .. }
+            | Self::NoKernel { .. } => false,
+        }
+    }
+
     /// Whether the kernel's definition is at fault: its patches, its configuration, or code that doesn't compile. Else it is this machine, or we.
     #[must_use]
     pub fn is_the_definitions(&self) -> bool {

@@ -94,7 +94,7 @@ impl Plan {
         let patches: Vec<_> = own_patches.chain(&kernel.patches[inherited(|base| base.patches.len())..]).cloned().collect();
         let more_fragments = kernel.configuration.fragments.len() > inherited(|base| base.configuration.fragments.len());
         let more_symbols = own_changes.iter().any(|(change, _)| matches!(change, Change::Configuration(_)));
-        let configure = base.is_none() || more_fragments || more_symbols || touches_kconfig(&patches)?;
+        let configure = base.is_none() || more_fragments || more_symbols || touches_configuration(&patches, &kernel.configuration.base)?;
         let records = Records::read(definitions, kernel)?;
         let inherited_changes = base.as_ref().map_or(0, |(plan, _)| plan.changes.len());
         let changes: Vec<_> = base.iter().flat_map(|(plan, _)| plan.changes.clone()).chain(own_changes).collect();
@@ -192,11 +192,22 @@ fn extends(kernel: &Kernel, base: &Kernel) -> bool {
         && kernel.patches.starts_with(&base.patches)
 }
 
-fn touches_kconfig(patches: &[PathBuf]) -> Result<bool, BuildError> {
+/// Whether a patch changes what the configuration is made of, so that the base's isn't right any more.
+fn touches_configuration(patches: &[PathBuf], base: &ConfigurationBase) -> Result<bool, BuildError> {
+    let made_of = |file: &Path| {
+        let kconfig = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Kconfig"));
+        kconfig
+            || match base {
+                ConfigurationBase::Vendor(path) => file == path,
+                // `arch/x86/configs/x86_64_defconfig`, and `kernel/configs/` for good measure.
+                ConfigurationBase::Defconfig => file.components().any(|part| part.as_os_str() == "configs"),
+                ConfigurationBase::Allnoconfig | ConfigurationBase::File(_) | ConfigurationBase::Package => false,
+            }
+    };
     for path in patches {
         let text = std::fs::read(path).map_err(super::failed("read", path))?;
         let files = patch::read(path, &String::from_utf8_lossy(&text))?.files;
-        if files.iter().any(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("Kconfig"))) {
+        if files.iter().any(|file| made_of(file)) {
             return Ok(true);
         }
     }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Prepared, TrialArguments, Usage, prepare_trials, share};
 use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernels, over_patches};
-use crate::report::{Report, SearchSetup, StepDesign, StepReport};
+use crate::report::{self, Report, SearchSetup, StepDesign, StepReport};
 use crate::run::Plan;
 use crate::search::Design;
 use crate::source::history::Repository;
@@ -127,9 +127,17 @@ pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments:
     let seconds = prepared.pipeline.limits.duration.as_secs_f64();
     let frame = Frame { design, find_fix: *find_fix, duration: seconds };
     let (setup, axis) = line(store, &mut prepared, arguments, frame).await.map_err(|error| usage(&error))?;
-    let before = if *resume { Some(Box::new(resumed(&prepared.out, &setup)?)) } else { None };
-    prepared.plan = Plan::Search(setup, axis, before);
+    prepared.plan = Plan::Search(setup, axis, None);
+    prepared.goes_on = *resume;
     Ok(prepared)
+}
+
+/// Takes up what a search that was cut short left in its folder, which nobody else has now.
+pub(super) fn take_up(prepared: &mut Prepared) -> Result<()> {
+    if let Plan::Search(setup, _, before) = &mut prepared.plan {
+        *before = resumed(&prepared.out, setup)?.map(Box::new);
+    }
+    Ok(())
 }
 
 async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArguments, frame: Frame) -> Result<(SearchSetup, Axis)> {
@@ -195,8 +203,12 @@ fn beside(repository: &Repository) -> Option<PathBuf> {
 }
 
 /// The report of a search that goes on, and nothing of trials that aren't in it.
-fn resumed(out: &Path, setup: &SearchSetup) -> Result<Report> {
+fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
     let unusable = |why: String| anyhow!(Usage(format!("{}: {why}", out.display())));
+    if !out.join(report::FILE).exists() {
+        // It was cut short before there was anything to save.
+        return Ok(None);
+    }
     let report = Report::load(out).map_err(|error| unusable(format!("{error}: there is no search to go on with: leave out --resume")))?;
     let Some(search) = &report.search else { return Err(unusable("this is no search's folder: leave out --resume".to_owned())) };
     let differ = |one: &SearchSetup, other: &SearchSetup| {
@@ -209,10 +221,11 @@ fn resumed(out: &Path, setup: &SearchSetup) -> Result<Report> {
         pairs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
     };
     if let Some(what) = differ(&search.setup, setup) {
-        let again = "give the arguments that it was started with";
+        let (good, bad) = (&search.setup.good_end.what, search.setup.points.last().map_or("", |point| point.what.as_str()));
+        let again = format!("give the arguments that it was started with; its ends are {good} and {bad}");
         return Err(unusable(format!("{what} is another one in this search: {again} ({})", report.command)));
     }
-    Ok(report)
+    Ok(Some(report))
 }
 
 /// Checks the arguments of a step.

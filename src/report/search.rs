@@ -94,6 +94,9 @@ pub struct Point {
     /// A commit with several parents.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub merge: bool,
+    /// What is added to the kernel command line: kernels that are the same but for it aren't the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boot_arguments: Vec<String>,
 }
 
 /// A trial of a search.
@@ -110,8 +113,6 @@ pub struct SearchTrial {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PointReport {
-    /// Its place in the line, from 0.
-    pub position: usize,
     /// The point.
     #[serde(flatten)]
     pub point: Point,
@@ -157,6 +158,9 @@ pub struct SearchReport {
     pub left_out: BTreeMap<Name, String>,
     /// Bits that are missing to certainty.
     pub entropy: f64,
+    /// The same kernels are on both sides of each place where the hang can have come: something was taken back in between.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_back: bool,
     /// The end.
     pub answer: Option<SearchAnswer>,
 }
@@ -189,7 +193,7 @@ impl Course {
 
     /// A search with what was built and seen, the trials in the order in which they were started.
     #[must_use]
-    pub fn of(setup: SearchSetup, kernels: &[KernelReport], order: &[SearchTrial]) -> Self {
+    pub fn of(setup: SearchSetup, kernels: &[KernelReport], order: &[TrialId]) -> Self {
         let mut course = Self::new(setup);
         for kernel in kernels {
             match &kernel.build {
@@ -200,11 +204,16 @@ impl Course {
         let results = kernels.iter().flat_map(|kernel| &kernel.results);
         let observed: HashMap<_, _> = results.map(|result| (&result.trial, &result.observation)).collect();
         for trial in order {
-            if let Some(observation) = observed.get(&trial.trial) {
-                course.take(&trial.trial, observation);
+            if let Some(observation) = observed.get(trial) {
+                course.take(trial, observation);
             }
         }
         course
+    }
+
+    /// The search goes on after somebody has looked.
+    pub fn go_on(&mut self) {
+        self.hunt.go_on();
     }
 
     /// The search itself.
@@ -232,9 +241,10 @@ impl Course {
     /// A kernel was built; the signature is that of what runs. Kernels with the same one count as one.
     pub fn built(&mut self, kernel: &Name, signature: Option<&str>) {
         let (Some(place), Some(signature)) = (self.places.get(kernel).copied(), signature) else { return };
-        match self.signatures.get(signature) {
+        let whole = format!("{signature} {}", self.point(place).boot_arguments.join(" "));
+        match self.signatures.get(&whole) {
             Some(known) => self.hunt.same(*known, place),
-            None => drop(self.signatures.insert(signature.to_owned(), place)),
+            None => drop(self.signatures.insert(whole, place)),
         }
     }
 
@@ -279,7 +289,7 @@ impl Course {
                 culprits: culprit
                     .positions
                     .filter(|position| search.is_possible(*position))
-                    .map(|position| self.blamed(position))
+                    .map(|position| self.point(self.blamed(position)).clone())
                     .collect(),
                 probability: culprit.probability,
             },
@@ -292,29 +302,31 @@ impl Course {
             likeliest: self.likeliest(&posterior),
             left_out: self.left_out.clone(),
             entropy: posterior.entropy(),
+            goes_back: self.hunt.goes_back(),
             answer,
             setup: self.setup.clone(),
         }
     }
 
     /// What is to blame, or to thank, if this position is the first bad one: going back in time it is the one before.
-    fn blamed(&self, position: usize) -> Point {
-        let place = match (self.setup.find_fix, position) {
+    fn blamed(&self, position: usize) -> Place {
+        match (self.setup.find_fix, position) {
             (false, position) => Place::At(position),
             (true, 0) => Place::GoodEnd,
             (true, position) => Place::At(position - 1),
-        };
-        self.point(place).clone()
+        }
     }
 
     fn likeliest(&self, posterior: &Posterior) -> Vec<PointReport> {
         let mut order: Vec<(usize, f64)> = posterior.first_bad.iter().copied().enumerate().collect();
         order.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-        let report = |(position, probability): (usize, f64)| PointReport {
-            position,
-            point: self.blamed(position),
-            seen: self.hunt.search().seen(position),
-            probability,
+        let report = |(position, probability): (usize, f64)| {
+            let place = self.blamed(position);
+            let seen = match place {
+                Place::GoodEnd => self.hunt.good_end(),
+                Place::At(position) => self.hunt.search().seen(position),
+            };
+            PointReport { point: self.point(place).clone(), seen, probability }
         };
         order.into_iter().take(LIKELIEST).filter(|(_, probability)| *probability > 0.0).map(report).collect()
     }
@@ -350,6 +362,10 @@ impl SearchReport {
         for (kernel, why) in &self.left_out {
             text.push_str(&format!("left out: {kernel}: {why}\n"));
         }
+        if self.goes_back {
+            let why = "the same kernels are on both sides: a change was taken back and made again in between; the answer is one of the places where it came";
+            text.push_str(&format!("note: {why}\n"));
+        }
         text.push_str(&format!("{}\n", self.effort()));
         text
     }
@@ -374,7 +390,8 @@ impl SearchReport {
                 };
                 text = format!("{} (probability {probability:.4})", text.trim_end());
                 if let [Point { merge: true, what, .. }] = culprits.as_slice() {
-                    let ends = format!("--good \"$(git merge-base {what}^1 {what}^2)\" --bad {what}^2");
+                    let (old, new) = if self.setup.find_fix { ("--bad", "--good") } else { ("--good", "--bad") };
+                    let ends = format!("{old} \"$(git merge-base {what}^1 {what}^2)\" {new} {what}^2");
                     text.push_str(&format!("\nit is a merge: `hangproof bisect ... {ends}` searches what came in with it"));
                 }
                 text

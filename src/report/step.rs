@@ -96,10 +96,10 @@ impl StepReport {
             Observation::Crash { .. } => (Outcome::Unknown(Unknown::Crash), false),
             Observation::BootFailure { .. } => (Outcome::Unknown(Unknown::BootFailure), false),
             Observation::Invalid { fault: Fault::Trigger, .. } => (Outcome::Unknown(Unknown::NotTriggered), false),
-            Observation::Invalid { fault: Fault::Reproducer | Fault::Mitigation | Fault::User, .. } => {
-                (Outcome::Unknown(Unknown::Invalid), false)
-            }
-            Observation::Invalid { fault: Fault::Host | Fault::Qemu | Fault::Guest, .. } => (Outcome::Unknown(Unknown::Invalid), true),
+            Observation::Invalid {
+                fault: Fault::Reproducer | Fault::Mitigation | Fault::User | Fault::Host | Fault::Qemu | Fault::Guest,
+                ..
+            } => (Outcome::Unknown(Unknown::Invalid), true),
         };
         self.trials.push(SearchTrial { trial: trial.clone(), outcome });
         let count = |wanted: fn(Outcome) -> bool| self.trials.iter().filter(|trial| wanted(trial.outcome)).count();

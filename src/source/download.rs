@@ -179,7 +179,7 @@ mod tests {
         child.wait().unwrap();
         // curl's end is the connection's.
         let ended = connection.read_to_end(&mut request);
-        assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset), "curl goes on");
+        assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "curl goes on");
     }
 
     /// Part of the test before it, by itself nothing.

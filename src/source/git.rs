@@ -6,7 +6,7 @@
 //!
 //! Read [`fetch`] first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::program::{Deadline, Program, ProgramError, last_lines};
 use crate::store::{Kept, Store};
 
 /// Settings that keep a repository from running anything or asking anybody.
-const GUARDED: [&str; 10] = [
+const GUARDED: [&str; 11] = [
+    "--no-replace-objects",
     "-c",
     "core.hooksPath=/dev/null",
     "-c",
@@ -33,7 +34,8 @@ const GUARDED: [&str; 10] = [
 /// Brings the tree of a revision.
 pub async fn fetch(store: &Store, repository: &str, revision: &str, note: &str, events: &Events) -> Result<Fetched, SourceError> {
     for (what, value) in [("git revision", revision), ("git repository", repository)] {
-        if value.is_empty() || value.starts_with('-') || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        let here = what == "git repository" && Path::new(value).is_absolute() && Path::new(value).is_dir();
+        if !here && (value.is_empty() || value.starts_with('-') || value.chars().any(|c| c.is_control() || c.is_whitespace())) {
             return Err(SourceError::Unusable { what, value: value.to_owned() });
         }
     }
@@ -75,13 +77,45 @@ fn git(repository: &Path) -> Program {
     git
 }
 
-/// git in a repository of this machine, to read it only: what it lacks isn't fetched, which could run what its configuration says.
-pub fn reading(repository: &Path) -> Program {
-    let mut git = Program::new("git", "git");
-    git.command.args(GUARDED).args(["-c", "protocol.allow=never"]).arg("-C").arg(repository);
-    git.command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
-    forget_environment(git.command.as_std_mut());
-    git
+/// How git reads a repository of this machine without running anything that its configuration names.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    repository: PathBuf,
+    /// Settings that turn off the filters that the repository defines: its attributes may ask for them wherever a file is written or compared.
+    without_filters: Vec<(String, &'static str)>,
+}
+
+impl Reader {
+    /// A reader of a repository, or of a folder in one.
+    ///
+    /// # Errors
+    /// When git can't be run.
+    pub async fn new(repository: &Path) -> Result<Self, ProgramError> {
+        let bare = Self { repository: repository.to_owned(), without_filters: Vec::new() };
+        let defined = bare.git().with(&["config", "--null", "--name-only", "--get-regexp", "^filter\\."]).output().await?;
+        let defined = String::from_utf8_lossy(&defined.stdout).into_owned();
+        let off = |name: &str| if name.ends_with(".required") { "false" } else { "" };
+        let without_filters = defined.split('\0').filter(|name| !name.is_empty()).map(|name| (name.to_owned(), off(name))).collect();
+        Ok(Self { without_filters, ..bare })
+    }
+
+    /// git in the repository. What the repository lacks isn't fetched, and nothing is written.
+    #[must_use]
+    pub fn git(&self) -> Program {
+        let mut git = Program::new("git", "git");
+        git.command
+            .args(GUARDED)
+            .args(["-c", "protocol.allow=never", "-c", "i18n.logOutputEncoding=UTF-8"])
+            .arg("-C")
+            .arg(&self.repository);
+        git.command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
+        git.command.env("GIT_CONFIG_COUNT", self.without_filters.len().to_string());
+        for (number, (name, value)) in self.without_filters.iter().enumerate() {
+            git.command.env(format!("GIT_CONFIG_KEY_{number}"), name).env(format!("GIT_CONFIG_VALUE_{number}"), value);
+        }
+        forget_environment(git.command.as_std_mut());
+        git
+    }
 }
 
 /// A git that was started from a hook or an alias would take these for its own.
@@ -97,8 +131,11 @@ async fn bring(store: &Store, repository: &str, revision: &str) -> Result<Fetche
     let local = Path::new(repository);
     if local.is_dir() {
         // All that is there is at hand: a mirror would be a second copy of a whole history.
-        let commit = resolve(reading(local), revision).await?.map_err(|why| no_revision(repository, revision, why))?;
-        return export(store, || reading(local), repository, revision, commit).await;
+        let reader = Reader::new(local).await?;
+        let commit = resolve(reader.git(), revision).await?.map_err(|why| no_revision(repository, revision, why))?;
+        // Nobody checked what it holds, so it isn't taken for what the same commit is elsewhere.
+        let whose = blake3::hash(repository.as_bytes()).to_hex();
+        return export(store, || reader.git(), repository, revision, commit, &format!("{}-", &whose[..16])).await;
     }
     let name = format!("git-{}", &blake3::hash(repository.as_bytes()).to_hex()[..32]);
     let _turn = store.turn(&name).await?;
@@ -109,7 +146,7 @@ async fn bring(store: &Store, repository: &str, revision: &str) -> Result<Fetche
         git(&mirror).with(&["init", "--quiet", "--bare"]).success().await?;
     }
     let commit = commit(&mirror, repository, revision).await?;
-    export(store, || git(&mirror), repository, revision, commit).await
+    export(store, || git(&mirror), repository, revision, commit, "").await
 }
 
 /// Takes the tree of a commit out of a repository of this machine.
@@ -119,9 +156,10 @@ async fn export(
     repository: &str,
     revision: &str,
     commit: String,
+    whose: &str,
 ) -> Result<Fetched, SourceError> {
     let provenance = Provenance::Git { repository: repository.to_owned(), revision: revision.to_owned(), commit: commit.clone() };
-    let remembered = Remembered { digest: format!("git-commit-{commit}"), provenance };
+    let remembered = Remembered { digest: format!("git-commit-{whose}{commit}"), provenance };
     if let Some(found) = kept(store, remembered.clone())? {
         return Ok(found);
     }

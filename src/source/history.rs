@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::git::reading;
+use super::git::Reader;
 use crate::program::{Program, ProgramError, last_lines};
 
 /// Why a repository can't be searched.
@@ -28,6 +28,12 @@ pub enum HistoryError {
     /// Its history was cut off.
     #[error("{} is a shallow clone, which lacks commits: `git -C {} fetch --unshallow`", path.display(), path.display())]
     Shallow {
+        /// The repository.
+        path: PathBuf,
+    },
+    /// It lacks files that git would fetch when they are wanted.
+    #[error("{} is a partial clone, which lacks files: `git clone` it without --filter", path.display())]
+    Partial {
         /// The repository.
         path: PathBuf,
     },
@@ -85,6 +91,27 @@ pub enum HistoryError {
         /// The last commit that both have.
         base: String,
     },
+    /// The first parents of the newer end pass the older one by.
+    #[error(
+        "{old} came into {new} by a merge and isn't on its line of first parents, which goes on at {parent}: test that one, and name it in place of {old} \
+         if it is like it"
+    )]
+    Aside {
+        /// What should be the older end.
+        old: String,
+        /// What should be the newer one.
+        new: String,
+        /// The commit where the line leaves what the older end has.
+        parent: String,
+    },
+    /// git tells of a commit in words that can't be read.
+    #[error("git log says {line:?}, which is no commit: see `git -C {} fsck`", path.display())]
+    Unreadable {
+        /// The repository.
+        path: PathBuf,
+        /// The line.
+        line: String,
+    },
     /// What differs can't be written down.
     #[error("write {}: {cause}", path.display())]
     Write {
@@ -104,6 +131,7 @@ pub struct Commit {
     pub title: String,
     /// It has more than one parent.
     pub is_merge: bool,
+    parent: String,
 }
 
 /// What git is to tell of a commit.
@@ -113,7 +141,10 @@ impl Commit {
     fn read(line: &str) -> Option<Self> {
         let mut fields = line.splitn(3, '\0');
         let (id, parents, title) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Self { id: id.to_owned(), title: title.to_owned(), is_merge: parents.contains(' ') })
+        let parent = parents.split(' ').next().unwrap_or_default().to_owned();
+        // A title goes to terminals.
+        let title = title.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        Some(Self { id: id.to_owned(), title, is_merge: parents.contains(' '), parent })
     }
 
     /// Its name as people write it.
@@ -126,6 +157,7 @@ impl Commit {
 /// A repository on this machine.
 #[derive(Debug, Clone)]
 pub struct Repository {
+    reader: Reader,
     path: PathBuf,
     git_folder: PathBuf,
 }
@@ -138,19 +170,19 @@ impl Repository {
     pub async fn open(path: &Path) -> Result<Self, HistoryError> {
         let no_repository = |why| HistoryError::NoRepository { path: path.to_owned(), why };
         let absolute = path.canonicalize().map_err(|error| no_repository(error.to_string()))?;
-        let output = Self { path: absolute.clone(), git_folder: absolute.clone() }
-            .git(["rev-parse", "--path-format=absolute", "--git-common-dir"])
-            .output()
-            .await?;
+        let reader = Reader::new(&absolute).await?;
+        let found = Self { reader: reader.clone(), path: absolute.clone(), git_folder: absolute.clone() };
+        let output = found.git(["rev-parse", "--path-format=absolute", "--git-common-dir"]).output().await?;
         if !output.status.success() {
             return Err(no_repository(last_lines(&output.stderr)));
         }
         let git_folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
-        let found = Self { path: absolute, git_folder: git_folder.clone() };
+        let found = Self { reader, path: absolute, git_folder: git_folder.clone() };
         // A bare repository has no checkout, and is its own. A linked one has a HEAD of its own.
         let top = found.git(["rev-parse", "--show-toplevel"]).output().await?;
         let top = PathBuf::from(String::from_utf8_lossy(&top.stdout).trim_end());
-        Ok(Self { path: if top.as_os_str().is_empty() { git_folder.clone() } else { top }, git_folder })
+        let path = if top.as_os_str().is_empty() { git_folder.clone() } else { top };
+        Ok(Self { reader: Reader::new(&path).await?, path, git_folder })
     }
 
     /// Where it is.
@@ -166,7 +198,7 @@ impl Repository {
     }
 
     fn git<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
-        let mut git = reading(&self.path);
+        let mut git = self.reader.git();
         git.command.args(arguments);
         git
     }
@@ -185,10 +217,14 @@ impl Repository {
         if self.lines(["rev-parse", "--is-shallow-repository"]).await?.first().is_some_and(|line| line == "true") {
             return Err(HistoryError::Shallow { path: path() });
         }
+        let partial = ["config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$"];
+        if self.git(partial).output().await?.status.success() {
+            return Err(HistoryError::Partial { path: path() });
+        }
         if self.lines(["rev-parse", "--is-bare-repository"]).await?.first().is_some_and(|line| line == "true") {
             return Ok(());
         }
-        let changed = self.lines(["status", "--porcelain", "--untracked-files=no"]).await?;
+        let changed = self.lines(["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"]).await?;
         if changed.is_empty() {
             return Ok(());
         }
@@ -205,6 +241,12 @@ impl Repository {
     /// When there is none.
     pub async fn commit(&self, revision: &str) -> Result<Commit, HistoryError> {
         let unknown = || HistoryError::NoCommit { path: self.path.clone(), revision: revision.to_owned() };
+        // `log` would take a range for its end.
+        let resolved =
+            self.git(["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{revision}^{{commit}}")]).output().await?;
+        if !resolved.status.success() {
+            return Err(unknown());
+        }
         let output = self
             .git(["log", "-1", "--no-show-signature", FORMAT, "--end-of-options", &format!("{revision}^{{commit}}"), "--"])
             .output()
@@ -234,7 +276,15 @@ impl Repository {
         }
         let range = format!("{}..{}", old.id, new.id);
         let lines = self.lines(["log", "--reverse", "--first-parent", "--no-show-signature", FORMAT, &range, "--"]).await?;
-        Ok(lines.iter().filter_map(|line| Commit::read(line)).collect())
+        let unreadable = |line: &String| HistoryError::Unreadable { path: self.path.clone(), line: line.clone() };
+        let commits: Vec<Commit> = lines.iter().map(|line| Commit::read(line).ok_or_else(|| unreadable(line))).collect::<Result<_, _>>()?;
+        match commits.first() {
+            Some(first) if first.parent != old.id => {
+                let parent = first.parent.get(..12).unwrap_or_default().to_owned();
+                Err(HistoryError::Aside { old: older, new: newer, parent })
+            }
+            Some(_) | None => Ok(commits),
+        }
     }
 
     /// Whether a commit holds a file.
