@@ -773,8 +773,10 @@ fn reported(
 fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit> {
     let store = Store::open()?;
     let day = Duration::from_secs(24 * 60 * 60);
-    let policy = Policy { keep: Some(day * keep_days), max_size: max_size.map(|gib| gib << 30) };
-    let _ = store.sweep();
+    let policy = Policy { keep: Some(day * keep_days), max_size: max_size.map(|gib| gib.saturating_mul(1 << 30)) };
+    if !dry_run {
+        let _ = store.sweep();
+    }
     let collected = gc::gc(&store, policy, dry_run)?;
     let mib = |bytes: u64| bytes / (1 << 20);
     let verb = if dry_run { "would remove" } else { "removed" };

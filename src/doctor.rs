@@ -82,7 +82,7 @@ pub async fn examine() -> Vec<Check> {
 
 fn only_some((program, package, purpose): &(&'static str, &'static str, &'static str)) -> Check {
     // An ordinary user's PATH lacks the folder that depmod is in.
-    let found = find(program).or_else(|| find(&format!("/usr/sbin/{program}"))).map(|path| path.display().to_string());
+    let found = find(program).or_else(|| find(format!("/usr/sbin/{program}"))).map(|path| path.display().to_string());
     Check {
         what: (*program).to_owned(),
         found: found.ok_or_else(|| format!("missing: `apt-get install {package}`")),

@@ -2,6 +2,8 @@
 //!
 //! The kernels are tiny and aren't booted; `tests/live.rs` boots real ones.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "common/bench.rs"]
 mod bench;
 

@@ -174,6 +174,9 @@ pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [o
     }
     let read = |path: &Path| -> Result<String> {
         let text = fs::read_to_string(path).with_context(|| format!("reading the configuration {}", path.display()))?;
+        if differences("", &text).is_empty() {
+            bail!("{} is no configuration: it sets no CONFIG_ symbol; name a file such as a kernel's `.config`", path.display());
+        }
         Ok(match kernel.configuration.modules {
             Modules::Keep => text,
             Modules::Off => without_modules(&text),

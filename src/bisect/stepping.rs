@@ -27,6 +27,7 @@ impl Stepping {
     }
 
     /// What to do next; nothing if there is an answer, or nothing to do before a trial ends.
+    #[expect(clippy::should_implement_trait, reason = "what is next depends on what ended in between")]
     pub fn next(&mut self) -> Option<Next> {
         if self.report.answer.is_some() {
             return None;

@@ -143,6 +143,12 @@ pub enum BuildError {
         /// What it said.
         said: String,
     },
+    /// What is to be built is no kernel.
+    #[error("the source of {kernel} is no kernel: it has no Makefile at its top; name a tree, a tarball or a repository that holds one")]
+    NoSource {
+        /// The kernel.
+        kernel: Name,
+    },
     /// The source doesn't have the vendor's configuration.
     #[error(
         "the source has no configuration {}: it comes with the distribution's source package; bring it with --configuration {kernel}=FILE",
@@ -271,7 +277,7 @@ impl BuildError {
     #[must_use]
     pub fn is_the_sources(&self) -> bool {
         match self {
-            Self::Patch(_) | Self::Config(_) | Self::Make { .. } | Self::NoVendor { .. } => true,
+            Self::Patch(_) | Self::Config(_) | Self::Make { .. } | Self::NoVendor { .. } | Self::NoSource { .. } => true,
             Self::Base { cause, .. } => cause.is_the_sources(),
             Self::Prebuilt(_)
             | Self::NoBase { .. }
@@ -312,7 +318,8 @@ impl BuildError {
             | Self::NoSuite { .. }
             | Self::NoPackage { .. }
             | Self::MissingInside { .. }
-            | Self::NoVendor { .. } => true,
+            | Self::NoVendor { .. }
+            | Self::NoSource { .. } => true,
             Self::Base { cause, .. } => cause.is_the_definitions(),
             Self::Store(_)
             | Self::Source(_)

@@ -23,7 +23,7 @@ use crate::program::Deadline;
 use crate::source::patch;
 use crate::source::stop::blocking;
 use crate::source::tree::{self, Index, Share};
-use crate::spec::{Change, ConfigurationBase, Modules};
+use crate::spec::{Change, ConfigurationBase, Modules, Toolchain};
 use crate::store::{Kept, Lock, Scratch, Store};
 
 /// Where and for whom kernels are built.
@@ -91,7 +91,15 @@ async fn build(site: &Site<'_>, plan: &Plan, keep_tree: bool) -> Result<Built, B
         None => Origin { tree: plan.source.tree.clone(), index: plan.source.index.clone(), share: Share::All, _in_use: None },
     };
     let family = &plan.root().key[..32];
-    let turn = store.turn(&format!("build-{family}")).await?;
+    let name = format!("build-{family}");
+    let turn = match store.try_lock(&name)? {
+        Some(turn) => turn,
+        None => {
+            let step = "waiting for another hangproof that builds a kernel of this family".to_owned();
+            site.events.send(Event::BuildStep { kernel: plan.kernel.name.clone(), step });
+            store.turn(&name).await?
+        }
+    };
     if !keep_tree || store.find(Kept::Trees, &plan.key).is_some() {
         // Somebody else may have built it while we waited.
         if let Some(found) = find(site, plan)? {
@@ -185,6 +193,9 @@ impl Work<'_> {
             cloned
         })
         .await?;
+        if self.plan.base.is_none() && !self.tree.join("Makefile").is_file() {
+            return Err(BuildError::NoSource { kernel: self.plan.kernel.name.clone() });
+        }
         // A folder that somebody built in: its objects are of another path and perhaps of another compiler.
         let stale = ["include/config", "include/generated", ".config"];
         if self.plan.base.is_none() && stale.iter().any(|path| self.tree.join(path).exists()) {
@@ -325,6 +336,12 @@ impl Work<'_> {
         let mut environment: Vec<_> = plan.settings().iter().map(|(name, value)| (name.as_str(), OsString::from(value))).collect();
         // The store may lie below somebody's repository, and then scripts/setlocalversion would ask git about it.
         environment.push(("GIT_CEILING_DIRECTORIES", self.scratch.path().into()));
+        if matches!(plan.kernel.toolchain, Toolchain::Host { .. }) {
+            // A compiler that is killed leaves its files; a buildroot's are in its own /tmp, which goes with it.
+            let temporary = self.scratch.path().join("tmp");
+            fs::create_dir_all(&temporary).map_err(failed("create", &temporary))?;
+            environment.push(("TMPDIR", temporary.into()));
+        }
         let file = tokio::fs::OpenOptions::new().append(true).open(&self.log).await.map_err(failed("open", &self.log))?;
         let mut log = BufWriter::new(file);
         let run = make::run(&words, &self.tree, &environment, SILENCE, &mut log, on_line).await;

@@ -169,6 +169,9 @@ async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArgument
                     format!("{end} is none of the line's kernels: use one of {}", names.join(", "))
                 }),
             };
+            if all.len() < 2 {
+                anyhow::bail!("a line has two kernels at least: name them by --kernel, from the oldest to the newest");
+            }
             let last = all.len().saturating_sub(1);
             let (old, new) = if *find_fix { (bad, good) } else { (good, bad) };
             let (old, new) = (place(old, 0)?, place(new, last)?);
