@@ -221,12 +221,14 @@ impl Definitions {
         if !found.is_file() {
             return Err(no_configuration("not a file".to_owned()));
         }
-        let text = std::fs::read(&found).map_err(|error| no_configuration(error.to_string()))?;
-        if !String::from_utf8_lossy(&text).lines().any(|line| line.trim_start_matches("# ").starts_with("CONFIG_")) {
-            return Err(no_configuration("it has no line that begins with CONFIG_".to_owned()));
-        }
         self.is_built(kernel, "configuration")?;
-        self.with_root(kernel, "configuration", |kernel| kernel.configuration.base = ConfigurationBase::File(found.clone()))
+        let text = std::fs::read(&found).map_err(|error| no_configuration(error.to_string()))?;
+        let changed =
+            self.with_root(kernel, "configuration", |kernel| kernel.configuration.base = ConfigurationBase::File(found.clone()))?;
+        if String::from_utf8_lossy(&text).lines().any(|line| line.trim_start_matches("# ").starts_with("CONFIG_")) {
+            return Ok(changed);
+        }
+        Err(no_configuration("it has no line that begins with CONFIG_".to_owned()))
     }
 
     /// Only a source can take the place of a prebuilt kernel's.
