@@ -3,7 +3,7 @@
 # Programs and headers, with the packages that bring them.
 hangproof_packages="
 gcc libc6-dev make flex bison bc perl libelf-dev libssl-dev pkg-config patch git curl kmod cpio xz-utils zstd
-mmdebstrap bubblewrap uidmap tar
+mmdebstrap bubblewrap uidmap tar gpgv
 qemu-system-x86 user-mode-linux mdadm e2fsprogs busybox-static dropbear-bin fio util-linux openssh-client
 "
 

@@ -47,11 +47,12 @@ const BUILD: [(&str, &str); 9] = [
 ];
 
 /// Programs that some kernels need and others don't, with their Debian packages and what they are for.
-const SOME: [(&str, &str, &str); 6] = [
+const SOME: [(&str, &str, &str); 7] = [
     ("mmdebstrap", "mmdebstrap", "kernels whose toolchain is `debian:` (CentOS 7's), to make the buildroot"),
     ("bwrap", "bubblewrap", "kernels whose toolchain is `debian:` or `container:`, to run compilers in it"),
     ("curl", "curl", "sources behind a URL (CentOS's packages, tarballs), to download them"),
     ("patch", "patch", "source packages (`srpm:`), to apply their own patches"),
+    ("gpgv", "gpgv", "source packages (`srpm:`) with a `key`, to check their signature"),
     ("depmod", "kmod", "prebuilt kernels, to find out which modules a guest needs"),
     ("podman", "podman", "kernels whose toolchain is `container:`, to take the image's files (docker does as well)"),
 ];

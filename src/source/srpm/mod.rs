@@ -11,6 +11,7 @@ mod distribution;
 mod error;
 mod macros;
 mod package;
+mod signature;
 mod spec;
 
 use std::fs;

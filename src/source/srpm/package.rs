@@ -11,10 +11,11 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use rpm::signature::pgp::Verifier;
-use rpm::{DigestAlgorithm, IndexTag, PackageMetadata};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rpm::{DigestAlgorithm, IndexSignatureTag, IndexTag, PackageMetadata};
 
-use super::SrpmError;
+use super::{SrpmError, signature};
 use crate::source::archive::{ArchiveError, Limits, Refusal, decompressed};
 use crate::source::digest::Hashing;
 use crate::source::payload::{self, Entry};
@@ -35,6 +36,8 @@ pub struct Package {
     pub vendor: Option<String>,
     path: PathBuf,
     metadata: PackageMetadata,
+    /// The second header as it stands in the file, which is what a signature is of.
+    header: Vec<u8>,
     payload: u64,
     /// SHA-256 of each file by name, if the header has it.
     listed: Option<BTreeMap<String, String>>,
@@ -62,7 +65,7 @@ impl Package {
     pub(super) fn named(path: &Path, name: &str) -> Result<Self, SourceError> {
         let header = |why: String| SrpmError::Header { package: name.to_owned(), why };
         let mut file = BufReader::new(File::open(path).map_err(failed("open", path))?);
-        let bytes = headers(&mut file).map_err(|cause| header(cause.to_string()))?;
+        let (mut bytes, start) = headers(&mut file).map_err(|cause| header(cause.to_string()))?;
         let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(|cause| header(cause.to_string()))?;
         if !metadata.is_source_package() {
             return Err(header("it is a binary package".to_owned()).into());
@@ -71,32 +74,37 @@ impl Package {
         let nvr = [text(IndexTag::RPMTAG_NAME)?, text(IndexTag::RPMTAG_VERSION)?, text(IndexTag::RPMTAG_RELEASE)?];
         let vendor = metadata.header.get_entry_data_as_string(IndexTag::RPMTAG_VENDOR).ok().map(str::to_owned);
         let listed = listed(&metadata);
-        Ok(Self { name: name.to_owned(), nvr, vendor, path: path.to_owned(), payload: bytes.len() as u64, listed, metadata })
+        let (payload, header) = (bytes.len() as u64, bytes.split_off(start));
+        Ok(Self { name: name.to_owned(), nvr, vendor, path: path.to_owned(), metadata, header, payload, listed })
     }
 
-    /// Checks that a key of the file `key` signed the package. Returns the key's fingerprint or id.
+    /// Checks that a key of the file `key` signed the package. Returns the key's fingerprint. It is for threads of blocking work.
     ///
     /// # Errors
-    /// When there is no such key or signature, or when the signature says nothing of the files.
+    /// When there is no such key or signature, when the signature says nothing of the files, or when `gpgv` can't be run.
     pub fn signed_by(&self, key: &Path) -> Result<String, SourceError> {
         let unusable = |why: String| SrpmError::Key { key: key.to_owned(), why };
         let text = fs::read_to_string(key).map_err(|cause| unusable(cause.to_string()))?;
-        let verifier = Verifier::from_asc(&text).map_err(|cause| unusable(cause.to_string()))?;
+        let keyring = signature::keyring(&text).map_err(unusable)?;
         let wrong = |why: String| SrpmError::Signature { package: self.name.clone(), key: key.to_owned(), why };
-        let report = self.metadata.check_signatures(verifier).map_err(|cause| wrong(cause.to_string()))?;
-        report.digests.result().map_err(|cause| wrong(cause.to_string()))?;
-        if report.signatures.is_empty() {
-            return Err(wrong("it has no signature of its header".to_owned()).into());
+        let mut refused = "it has no signature of its header".to_owned();
+        for signature in self.signatures() {
+            match signature::verify(&keyring, &signature, &self.header)? {
+                Ok(_) if self.listed.is_none() => return Err(SrpmError::WeakSignature { package: self.name.clone() }.into()),
+                Ok(fingerprint) => return Ok(fingerprint),
+                Err(why) => refused = why,
+            }
         }
-        let good = report.signatures.iter().find(|signature| signature.is_verified());
-        let Some(good) = good else {
-            let why = report.signatures.iter().find_map(|signature| signature.result().err()).map(ToString::to_string);
-            return Err(wrong(why.unwrap_or_default()).into());
-        };
-        if self.listed.is_none() {
-            return Err(SrpmError::WeakSignature { package: self.name.clone() }.into());
-        }
-        Ok(good.info.fingerprint().or_else(|| good.info.key_id()).unwrap_or("unknown").to_owned())
+        Err(wrong(refused).into())
+    }
+
+    /// The signatures of the header, of the oldest kind (by algorithm) and of the newest (lib/rpmtag.h).
+    fn signatures(&self) -> Vec<Vec<u8>> {
+        let header = &self.metadata.signature;
+        let packets = [IndexSignatureTag::RPMSIGTAG_RSA, IndexSignatureTag::RPMSIGTAG_DSA];
+        let packets = packets.into_iter().filter_map(|tag| header.get_entry_data_as_binary(tag).ok()).map(<[u8]>::to_vec);
+        let texts = header.get_entry_data_as_string_array(IndexSignatureTag::RPMSIGTAG_OPENPGP).unwrap_or_default();
+        packets.chain(texts.into_iter().filter_map(|text| STANDARD.decode(text.as_bytes()).ok())).collect()
     }
 
     /// Writes the files of the payload into the folder `into`. Returns their names.
@@ -143,7 +151,7 @@ impl Package {
 /// When they are damaged, or those of a source package.
 pub fn pass_headers(package: &mut impl Read, shown: &str) -> Result<(), SourceError> {
     let damaged = |why: String| SourceError::Rpm { package: shown.to_owned(), why };
-    let bytes = headers(package).map_err(|cause| damaged(cause.to_string()))?;
+    let (bytes, _) = headers(package).map_err(|cause| damaged(cause.to_string()))?;
     let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(|cause| damaged(cause.to_string()))?;
     if metadata.is_source_package() { Err(SourceError::NotBinary { package: shown.to_owned() }) } else { Ok(()) }
 }
@@ -167,9 +175,9 @@ fn plain_name(entry: &Entry) -> Result<&str, Refusal> {
     if plain.is_empty() || plain.contains('/') || plain == "." { Err(Refusal::NotFlat) } else { Ok(plain) }
 }
 
-/// The bytes of the lead and the two headers, which leaves `file` where the payload begins. What an index says is compared with what there is: the
+/// The bytes of the lead and the two headers, and where the second begins, which leaves `file` where the payload begins. What an index says is compared with what there is: the
 /// crate slices by it.
-fn headers(file: &mut impl Read) -> io::Result<Vec<u8>> {
+fn headers(file: &mut impl Read) -> io::Result<(Vec<u8>, usize)> {
     let mut bytes = vec![0; LEAD];
     file.read_exact(&mut bytes)?;
     if !bytes.starts_with(&MAGIC) {
@@ -179,8 +187,9 @@ fn headers(file: &mut impl Read) -> io::Result<Vec<u8>> {
     // The signature's data are padded to eight bytes (lib/signature.c).
     let padding = bytes.len().next_multiple_of(8) - bytes.len();
     take(file, &mut bytes, padding)?;
+    let start = bytes.len();
     header(file, &mut bytes)?;
-    Ok(bytes)
+    Ok((bytes, start))
 }
 
 /// Adds the next `length` bytes of `file` to `bytes`.
