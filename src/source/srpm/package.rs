@@ -7,7 +7,7 @@
 //! Read [`Package`] first.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
@@ -15,11 +15,12 @@ use rpm::signature::pgp::Verifier;
 use rpm::{DigestAlgorithm, IndexTag, PackageMetadata};
 
 use super::SrpmError;
+use crate::input;
 use crate::source::archive::{ArchiveError, Limits, Refusal, decompressed};
 use crate::source::digest::Hashing;
 use crate::source::payload::{self, Entry};
 use crate::source::stop::Stop;
-use crate::source::{SourceError, failed};
+use crate::source::{SourceError, failed, unreadable};
 
 /// How much a payload may hold: forty times the 100 MB in 60 files of an EL7 kernel.
 pub const LIMITS: Limits = Limits { bytes: 4 << 30, entries: 10_000, path: 255 };
@@ -61,7 +62,7 @@ impl Package {
     /// As [`Package::open`], with another name in messages.
     pub(super) fn named(path: &Path, name: &str) -> Result<Self, SourceError> {
         let header = |why: String| SrpmError::Header { package: name.to_owned(), why };
-        let mut file = BufReader::new(File::open(path).map_err(failed("open", path))?);
+        let mut file = BufReader::new(input::open(path).map_err(unreadable(path))?);
         let bytes = headers(&mut file).map_err(|cause| header(cause.to_string()))?;
         let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(|cause| header(cause.to_string()))?;
         if !metadata.is_source_package() {
@@ -80,7 +81,7 @@ impl Package {
     /// When there is no such key or signature, or when the signature says nothing of the files.
     pub fn signed_by(&self, key: &Path) -> Result<String, SourceError> {
         let unusable = |why: String| SrpmError::Key { key: key.to_owned(), why };
-        let text = fs::read_to_string(key).map_err(|cause| unusable(cause.to_string()))?;
+        let text = input::read_text(key).map_err(|cause| unusable(cause.to_string()))?;
         let verifier = Verifier::from_asc(&text).map_err(|cause| unusable(cause.to_string()))?;
         let wrong = |why: String| SrpmError::Signature { package: self.name.clone(), key: key.to_owned(), why };
         let report = self.metadata.check_signatures(verifier).map_err(|cause| wrong(cause.to_string()))?;
@@ -106,7 +107,7 @@ impl Package {
     pub fn extract(&self, into: &Path, limits: Limits, stop: &Stop) -> Result<Vec<String>, SourceError> {
         let bad = |cause| SourceError::Archive { archive: self.name.clone(), cause };
         let damaged = |cause| bad(ArchiveError::Damaged(cause));
-        let mut file = File::open(&self.path).map_err(failed("open", &self.path))?;
+        let mut file = input::open(&self.path).map_err(unreadable(&self.path))?;
         file.seek(SeekFrom::Start(self.payload)).map_err(failed("read", &self.path))?;
         let mut names = Vec::new();
         payload::each(decompressed(file).map_err(bad)?, limits, stop, bad, |entry, content| {
