@@ -97,6 +97,15 @@ fn a_compiler_that_is_missing_is_the_toolchains() {
 }
 
 #[test]
+fn a_failed_build_is_told_once() {
+    let lab = Lab::new();
+    lab.write("tree/Makefile", "");
+    let words = ["build", "debian-6.1", "--source", "debian-6.1=tree", "--toolchain", "debian-6.1=host:gcc-99"];
+    let said = String::from_utf8(lab.command(&words).output().unwrap().stderr).unwrap();
+    assert_eq!(said.matches("gcc-99 is not on this machine").count(), 1, "{said}");
+}
+
+#[test]
 fn a_cache_that_can_be_none_is_the_users() {
     let lab = Lab::new();
     lab.write("file", "");
