@@ -36,12 +36,20 @@ install_missing() {
     fi
 }
 
-# Rust is not taken from Debian 12, whose compiler is too old.
+# Rust is not taken from Debian 12, whose compiler is too old. The caller's folder is the repository's.
 need_cargo() {
     for home in "$HOME" "$(getent passwd "${SUDO_USER:-root}" | cut -d: -f6)"; do
         [ -x "$home/.cargo/bin/cargo" ] && PATH="$home/.cargo/bin:$PATH"
     done
-    command -v cargo >/dev/null 2>&1 && return
-    echo "cargo is missing: install Rust 1.89 or later with rustup (https://rustup.rs)" >&2
-    exit 2
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    if ! command -v cargo >/dev/null 2>&1; then
+        echo "cargo is missing: install Rust $wanted or later with rustup (https://rustup.rs)" >&2
+        exit 2
+    fi
+    # `cargo 1.89.0 (...)`; rustup's has none if no toolchain is installed.
+    found=$(cargo --version 2>/dev/null | cut -d ' ' -f 2)
+    if ! dpkg --compare-versions "${found:-0}" ge "$wanted"; then
+        echo "$(command -v cargo) is ${found:-of no version}, too old: install Rust $wanted or later with rustup (https://rustup.rs)" >&2
+        exit 2
+    fi
 }

@@ -20,6 +20,7 @@ use crate::build::BuildError;
 use crate::build::gc::{self, Policy};
 use crate::event::Events;
 use crate::exit::Exit;
+use crate::fault::Whose;
 use crate::plan::{Cell, cells};
 use crate::progress::Progress;
 use crate::proof::Design;
@@ -29,8 +30,10 @@ use crate::reporting::{Format, Saved};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Plan, Run};
-use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load};
-use crate::store::Store;
+use crate::source::SourceError;
+use crate::source::history::HistoryError;
+use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load, load_for, nearest};
+use crate::store::{Store, StoreError};
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
 
@@ -45,6 +48,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 struct Common {
     /// Folder that holds kernels/, images/ and pipelines/ [default: the first at or above the current folder]
     #[arg(long, global = true, value_name = "DIR")]
@@ -317,16 +321,24 @@ fn explain(error: &anyhow::Error) -> Exit {
         return Exit::Usage;
     }
     complain(&format!("error: {error:#}"));
-    let chain = || error.chain();
-    let build = chain().find_map(|cause| cause.downcast_ref::<BuildError>()).is_some_and(BuildError::is_the_definitions);
-    let reproducer = chain().find_map(|cause| cause.downcast_ref::<ReproducerError>()).is_some_and(ReproducerError::is_the_definitions);
+    let fault = error.chain().find_map(fault);
     if error.is::<Interrupted>() {
         Exit::Interrupted
-    } else if error.is::<Usage>() || error.is::<run::OtherSearch>() || build || reproducer {
+    } else if error.is::<Usage>() || error.is::<run::OtherSearch>() || matches!(fault, Some(Whose::Source | Whose::Definition)) {
         Exit::Usage
     } else {
         Exit::Trouble
     }
+}
+
+/// Whose fault an error is, if it is one that says so.
+fn fault(cause: &(dyn std::error::Error + 'static)) -> Option<Whose> {
+    let build = cause.downcast_ref().map(BuildError::fault);
+    let source = || cause.downcast_ref().map(SourceError::fault);
+    let history = || cause.downcast_ref().map(HistoryError::fault);
+    let reproducer = || cause.downcast_ref().map(ReproducerError::fault);
+    let store = || cause.downcast_ref().map(StoreError::fault);
+    build.or_else(source).or_else(history).or_else(reproducer).or_else(store)
 }
 
 fn theme() -> miette::GraphicalTheme {
@@ -372,7 +384,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Command::List | Command::Build { .. } | Command::Image { .. } | Command::Run(_) | Command::Shell { .. } => {}
         Command::Prove(_) | Command::Calibrate(_) | Command::Bisect(_) | Command::BisectStep(_) => {}
     }
-    let definitions = definitions(&common)?;
+    let definitions = definitions(&common, command.needs())?;
     if matches!(command, Command::List) {
         show(&report::list(&definitions, width()));
         return Ok(Exit::Expected);
@@ -463,7 +475,29 @@ fn interrupt() -> watch::Receiver<bool> {
     receiver
 }
 
-fn definitions(common: &Common) -> Result<Definitions> {
+/// What a command needs of the definitions.
+enum Needs<'a> {
+    /// That nothing is wrong with any.
+    Everything,
+    /// All but the pipelines, and this one if one is named.
+    Pipeline(Option<&'a Name>),
+}
+
+impl Command {
+    fn needs(&self) -> Needs<'_> {
+        match self {
+            Self::Doctor | Self::List | Self::Rescore { .. } | Self::Report { .. } | Self::Gc { .. } => Needs::Everything,
+            Self::Build { .. } | Self::Image { .. } | Self::Shell { .. } => Needs::Pipeline(None),
+            Self::Run(RunArguments { pipeline, .. })
+            | Self::Prove(ProveArguments { pipeline, .. })
+            | Self::Calibrate(CalibrateArguments { pipeline, .. })
+            | Self::Bisect(BisectArguments { pipeline, .. })
+            | Self::BisectStep(StepArguments { pipeline, .. }) => Needs::Pipeline(Some(pipeline)),
+        }
+    }
+}
+
+fn definitions(common: &Common, needs: Needs<'_>) -> Result<Definitions> {
     let root = match &common.definitions {
         Some(root) => root.clone(),
         None => {
@@ -471,7 +505,13 @@ fn definitions(common: &Common) -> Result<Definitions> {
             Definitions::find_root(&here).map_err(|error| Usage(error.to_string()))?
         }
     };
-    let mut definitions = load(&root)?;
+    let (mut definitions, others) = match needs {
+        Needs::Everything => (load(&root)?, Vec::new()),
+        Needs::Pipeline(pipeline) => load_for(&root, pipeline)?,
+    };
+    for problem in others {
+        complain(&format!("warning: another pipeline is left out: {problem}"));
+    }
     if let Some(vault) = &common.vault {
         definitions = definitions.with_vault(vault).map_err(|error| Usage(error.to_string()))?;
     }
@@ -497,13 +537,13 @@ fn definitions(common: &Common) -> Result<Definitions> {
 }
 
 fn kernel_of<'a>(definitions: &'a Definitions, name: &Name) -> Result<&'a crate::spec::Kernel> {
-    let known = || definitions.kernels.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
-    definitions.kernels.get(name).ok_or_else(|| anyhow!(Usage(format!("kernel {name} is not defined: use one of {}", known()))))
+    let remedy = || nearest(name.as_str(), definitions.kernels.keys().map(Name::as_str));
+    definitions.kernels.get(name).ok_or_else(|| anyhow!(Usage(format!("kernel {name} is not defined: {}", remedy()))))
 }
 
 fn image_of<'a>(definitions: &'a Definitions, name: &Name) -> Result<&'a crate::spec::Image> {
-    let known = || definitions.images.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
-    definitions.images.get(name).ok_or_else(|| anyhow!(Usage(format!("image {name} is not defined: use one of {}", known()))))
+    let remedy = || nearest(name.as_str(), definitions.images.keys().map(Name::as_str));
+    definitions.images.get(name).ok_or_else(|| anyhow!(Usage(format!("image {name} is not defined: {}", remedy()))))
 }
 
 async fn build_one(store: &Store, definitions: &Definitions, name: &Name, jobs: Option<u16>, events: &Events) -> Result<(Exit, String)> {
@@ -612,9 +652,9 @@ fn prepare_trials(
 
 /// The pipeline, with values for its reproducer's parameters.
 fn pipeline_of(definitions: &Definitions, name: &Name, set: &[(String, String)]) -> Result<(Definitions, Pipeline)> {
-    let known = || definitions.pipelines.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
     if !definitions.pipelines.contains_key(name) {
-        return Err(anyhow!(Usage(format!("pipeline {name} is not defined: use one of {}", known()))));
+        let remedy = nearest(name.as_str(), definitions.pipelines.keys().map(Name::as_str));
+        return Err(anyhow!(Usage(format!("pipeline {name} is not defined: {remedy}"))));
     }
     let mut definitions = definitions.clone();
     for (key, value) in set {
@@ -637,12 +677,12 @@ fn folder(given: Option<&PathBuf>, pipeline: &Name) -> PathBuf {
 /// The pipeline's mitigations, or those of them that are `wanted`.
 fn mitigations_of(pipeline: &Pipeline, wanted: &[Name]) -> Result<Vec<Mitigation>> {
     let all = &pipeline.mitigations;
-    let known = || match all.as_slice() {
-        [] => "leave out --mitigation".to_owned(),
-        all => format!("use one of {}", all.iter().map(|mitigation| mitigation.name.as_str()).collect::<Vec<_>>().join(", ")),
-    };
     if let Some(unknown) = wanted.iter().find(|name| all.iter().all(|mitigation| mitigation.name != **name)) {
-        return Err(anyhow!(Usage(format!("pipeline {} has no mitigation {unknown}: {}", pipeline.name, known()))));
+        let remedy = match all.as_slice() {
+            [] => "leave out --mitigation".to_owned(),
+            all => nearest(unknown.as_str(), all.iter().map(|mitigation| mitigation.name.as_str())),
+        };
+        return Err(anyhow!(Usage(format!("pipeline {} has no mitigation {unknown}: {remedy}", pipeline.name))));
     }
     Ok(all.iter().filter(|mitigation| wanted.is_empty() || wanted.contains(&mitigation.name)).cloned().collect())
 }
@@ -728,9 +768,7 @@ fn command_line() -> String {
 }
 
 fn rescored(folder: &std::path::Path) -> Result<Exit> {
-    let file = folder.join(report::FILE);
-    let saved = Report::load(folder)
-        .map_err(|error| Usage(format!("{}: {error}: name a run's folder, with all that the run wrote", file.display())))?;
+    let saved = Report::load(folder).map_err(|error| Usage(error.to_string()))?;
     let again = rescore(folder, &saved);
     show(&board(&again.report));
     for change in &again.changes {
@@ -753,9 +791,7 @@ fn reported(
     out: Option<&std::path::Path>,
     bundle: Option<&std::path::Path>,
 ) -> Result<Exit> {
-    let file = run.join(report::FILE);
-    let source = Saved::open(run)
-        .map_err(|error| Usage(format!("{}: {error}: name a run's folder, with all that the run wrote", file.display())))?;
+    let source = Saved::open(run).map_err(|error| Usage(error.to_string()))?;
     if let Some(format) = format {
         let text = source.render(format)?;
         match out {

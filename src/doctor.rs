@@ -10,8 +10,11 @@ use comfy_table::{Table, presets};
 
 use crate::image::programs;
 use crate::program::find;
+use crate::report::counted;
 use crate::run::cpus;
 use crate::store::{self, Store};
+use crate::vm::args::Accelerator;
+use crate::vm::probe::Probed;
 use crate::vm::{find_qemu, probe};
 
 /// One thing that was looked at.
@@ -62,8 +65,7 @@ pub async fn examine() -> Vec<Check> {
     let mut checks = Vec::new();
     let mut add = |what: &str, found: Result<String, String>| checks.push(Check { what: what.to_owned(), found, only_for: None });
     let memory = std::fs::read_to_string("/proc/meminfo").ok();
-    let memory = memory.and_then(|text| text.lines().find_map(|line| line.strip_prefix("MemAvailable:").map(|kib| kib.trim().to_owned())));
-    add("host", Ok(format!("{} CPUs, {} of memory available", cpus(), memory.unwrap_or_default())));
+    add("host", Ok(host(cpus(), memory.as_deref().unwrap_or_default())));
     add("qemu", find_qemu().map(|path| path.display().to_string()).map_err(|error| error.to_string()));
     add("accelerator", accelerator().await);
     for (program, package) in BUILD {
@@ -94,7 +96,27 @@ fn only_some((program, package, purpose): &(&'static str, &'static str, &'static
 async fn accelerator() -> Result<String, String> {
     let scratch = store::trial_scratch().map_err(|error| error.to_string())?;
     let probed = probe::probe(scratch.path()).await.map_err(|error| error.to_string())?;
-    Ok(format!("{}: {}", probed.accelerator.name(), probed.reason))
+    Ok(runs(&probed))
+}
+
+/// The machine; `meminfo` is what `/proc/meminfo` says, in KiB (proc(5)).
+fn host(cpus: usize, meminfo: &str) -> String {
+    let available =
+        meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let memory = available.map_or_else(|| "an unknown amount".to_owned(), |kib| format!("{:.1} GiB", kib as f64 / f64::from(1 << 20)));
+    format!("{}, {memory} of memory available", counted(cpus as u64, "CPU"))
+}
+
+/// What runs guests here, why, and what that means for times.
+fn runs(probed: &Probed) -> String {
+    let Probed { accelerator, reason } = probed;
+    match accelerator {
+        Accelerator::Kvm => format!("KVM: {reason}"),
+        Accelerator::Tcg => format!(
+            "TCG: {reason}, so QEMU translates the guests' instructions: they run some times slower, and limits of time are multiplied by {}",
+            accelerator.scale()
+        ),
+    }
 }
 
 fn room(path: &Path) -> String {
@@ -122,6 +144,19 @@ pub fn table(checks: &[Check]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_accelerator_and_the_memory_are_told_plainly() {
+        let probed = |accelerator, reason: &str| runs(&Probed { accelerator, reason: reason.to_owned() });
+        let silent = "/dev/kvm is there, but a guest that was booted under KVM didn't answer within 5 s";
+        let expected = format!(
+            "TCG: {silent}, so QEMU translates the guests' instructions: they run some times slower, and limits of time are multiplied by 2"
+        );
+        assert_eq!(probed(Accelerator::Tcg, silent), expected);
+        assert_eq!(probed(Accelerator::Kvm, "a guest booted under KVM"), "KVM: a guest booted under KVM");
+        assert_eq!(host(1, "MemTotal: 9 kB\nMemAvailable:   24588012 kB\n"), "1 CPU, 23.4 GiB of memory available");
+        assert_eq!(host(2, ""), "2 CPUs, an unknown amount of memory available");
+    }
 
     #[test]
     fn what_only_some_need_is_said_and_is_no_fault() {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use crate::image::{ImageError, Payload};
+use crate::input;
 use crate::spec::{Mitigation, Name};
 
 /// What a mitigation's trials have in the guest.
@@ -38,7 +39,8 @@ pub struct Provenance {
 
 impl Provenance {
     fn of(program: &Path) -> Result<Self, MitigationError> {
-        let content = std::fs::read(program).map_err(|cause| MitigationError::Unreadable { program: program.to_owned(), cause })?;
+        let content = input::read(program, input::LARGEST_TEXT)
+            .map_err(|cause| MitigationError::Unreadable { program: program.to_owned(), cause })?;
         Ok(Self { sha256: format!("{:x}", sha2::Sha256::digest(content)), package: package_of(program) })
     }
 }

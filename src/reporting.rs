@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::report::{Case, PAGE, Private, Redactor, bugzilla, bundle, html, junit, markdown, write_whole};
+use crate::report::{Case, LoadError, PAGE, Private, Redactor, bugzilla, bundle, html, junit, markdown, write_whole};
 use crate::store::Store;
 
 /// The form of a report.
@@ -40,13 +40,13 @@ impl Saved {
     ///
     /// # Errors
     /// When its report can't be read.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub fn open(folder: &Path) -> Result<Self, LoadError> {
         Self::beside(folder, &Store::users_own().unwrap_or_default())
     }
 
-    fn beside(folder: &Path, store: &Path) -> io::Result<Self> {
+    fn beside(folder: &Path, store: &Path) -> Result<Self, LoadError> {
         let case = Case::load(folder)?;
-        let run = std::path::absolute(folder)?;
+        let run = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let folders = [(case.report.definitions.as_path(), "definitions"), (store, "cache"), (run.as_path(), "run")];
         let redactor = Redactor::new(&Private::here(&folders));
         Ok(Self { folder: folder.to_owned(), case, redactor })

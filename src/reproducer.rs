@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use hangproof_wire::PAYLOAD_TARGET;
 use sha2::Digest as _;
 
+use crate::fault::Whose;
 use crate::image::{ImageError, Payload};
 use crate::program::{self, ProgramError};
 use crate::spec::{DIR, DURATION, Pipeline, Program};
@@ -53,12 +54,12 @@ pub enum ReproducerError {
 }
 
 impl ReproducerError {
-    /// Whether the pipeline's files are at fault; else it is this machine.
+    /// Whose fault it is.
     #[must_use]
-    pub fn is_the_definitions(&self) -> bool {
+    pub fn fault(&self) -> Whose {
         match self {
-            Self::Compile { .. } | Self::Copy { .. } | Self::Payload(_) => true,
-            Self::Compiler(_) => false,
+            Self::Compile { .. } | Self::Copy { .. } | Self::Payload(_) => Whose::Definition,
+            Self::Compiler(_) => Whose::Ours,
         }
     }
 }

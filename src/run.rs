@@ -21,6 +21,7 @@ use crate::bisect::{Axis, Next, Searching, Stepping};
 use crate::build::{self, Built, Manifest};
 use crate::event::{Event, Events};
 use crate::evidence::{At, Evidence, Trouble, VmEnd};
+use crate::fault::Whose;
 use crate::image::{self, Disks, initramfs};
 use crate::mitigation::{self, Beside};
 use crate::oracle::{self, Observation};
@@ -419,7 +420,7 @@ impl Run<'_> {
                 built.insert(kernel.clone(), made);
                 Ok(manifest)
             }
-            Err(error) if error.is_the_sources() => Err(error.to_string()),
+            Err(error) if error.fault() == Whose::Source => Err(error.to_string()),
             Err(error) => return Err(error).with_context(|| format!("building {kernel}")),
         };
         let known = report.kernels.iter().find(|other| other.name == *kernel).and_then(|known| known.build.as_ref());

@@ -17,12 +17,22 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::fault::Whose;
+
 /// Why the store can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no home directory to put it in.
     #[error("no folder for the cache: set HANGPROOF_CACHE or HOME")]
     NoHome,
+    /// Its folders can't be made.
+    #[error("{} can't be the store: {cause}: name another folder with HANGPROOF_CACHE", root.display())]
+    Unusable {
+        /// The store's folder.
+        root: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
     /// An operation on a file failed.
     #[error("{what} {}: {cause}: HANGPROOF_CACHE and HANGPROOF_SCRATCH choose other folders", path.display())]
     Io {
@@ -33,6 +43,22 @@ pub enum StoreError {
         /// Why it failed.
         cause: io::Error,
     },
+}
+
+impl StoreError {
+    /// Whose fault it is: the folder is the user's choice, a full or broken disk isn't.
+    #[must_use]
+    pub fn fault(&self) -> Whose {
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::NoHome => Whose::Definition,
+            Self::Unusable { cause, .. } if cause.kind() == NotFound => Whose::Definition,
+            Self::Unusable { cause, .. } | Self::Io { cause, .. } => match cause.kind() {
+                NotADirectory | io::ErrorKind::AlreadyExists | PermissionDenied | ReadOnlyFilesystem => Whose::Definition,
+                _ => Whose::Ours,
+            },
+        }
+    }
 }
 
 /// A kind of thing that is kept, as the folder's name.
@@ -141,7 +167,7 @@ impl Store {
     pub fn open_at(root: &Path) -> Result<Self, StoreError> {
         for folder in Kept::ALL.map(Kept::folder).into_iter().chain(["work", "locks", "logs", "notes"]) {
             let path = root.join(folder);
-            fs::create_dir_all(&path).map_err(failed("create", &path))?;
+            fs::create_dir_all(&path).map_err(|cause| StoreError::Unusable { root: root.to_owned(), cause })?;
         }
         Ok(Self { root: root.to_owned() })
     }

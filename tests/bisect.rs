@@ -16,6 +16,7 @@ use hangproof::bisect::{Axis, Commits, Frame, over_commits, over_config, over_pa
 use hangproof::build::{BuildError, Built};
 use hangproof::event::Events;
 use hangproof::evidence::At;
+use hangproof::fault::Whose;
 use hangproof::oracle::hang::Signature;
 use hangproof::oracle::{Hang, Observation, Pass, Witness};
 use hangproof::plan::TrialId;
@@ -159,7 +160,7 @@ async fn commits_are_built_in_clones_of_their_neighbours_and_the_repository_stay
     let same = history.build(&axis, &two).await.unwrap();
     assert_eq!((same.manifest.objects, &same.manifest.elf_signature), (0, &built.manifest.elf_signature));
     let error = history.build(&axis, &setup.points[2].kernel).await.unwrap_err();
-    assert!(error.is_the_definitions() && error.to_string().contains("fs/ext4.c"), "{error}");
+    assert!(error.fault() == Whose::Source && error.to_string().contains("fs/ext4.c"), "{error}");
     assert_eq!(setup.points[2].what, broken);
     // Another invocation finds all of it again, and builds it on the same commit.
     let (_, again) = history.over(&first, &last, false).await;

@@ -447,7 +447,11 @@ async fn a_missing_compiler_is_told_before_anything_is_done() {
     let mut base = kernel("base", &tiny_source(), &[]);
     base.toolchain = Toolchain::Host { compiler: "gcc-4.8".into() };
     let error = bench.build(&definitions(&[base]), "base").await.0.unwrap_err();
-    assert_eq!(error.to_string(), "gcc-4.8 missing on this machine: `apt-get install gcc-4.8`");
+    assert_eq!(
+        error.to_string(),
+        "the toolchain's compiler gcc-4.8 is not on this machine: `apt-get install gcc-4.8`, or choose another one with --toolchain \
+         KERNEL=host:COMPILER"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use hangproof::evidence::Evidence;
-use hangproof::oracle::{Observation, Witness, observe};
+use hangproof::evidence::{At, Evidence};
+use hangproof::oracle::{Fault, Observation, Witness, observe};
 use hangproof::plan::{Cell, TrialId};
 use hangproof::report::{
     Case, KernelReport, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, junit, load_trial,
@@ -119,7 +119,7 @@ fn snapshot(name: &str, text: &str) {
 #[test]
 fn a_tracker_gets_wrapped_text_with_the_kernels_first() {
     let text = bugzilla(&case().1);
-    assert!(text.starts_with("linux-source-6.1 6.1.192-2\n"), "{text}");
+    assert!(text.starts_with("Source: linux-source-6.1 6.1.192-2\n"), "{text}");
     let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 76).collect();
     assert!(long.is_empty(), "{long:#?}");
     snapshot("bugzilla", &text);
@@ -133,6 +133,33 @@ fn the_scoreboard_is_read_on_a_narrow_terminal_too() {
         assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{text}");
         snapshot(&format!("scoreboard-{width}"), &text);
     }
+}
+
+#[test]
+fn what_was_seen_is_the_trial_that_the_verdict_rests_on() {
+    let (_run, case) = case();
+    let kernel = &case.report.kernels[0];
+    let pass = kernel.results[0].observation.clone();
+    let crash = |title: &str| Observation::Crash { title: title.to_owned(), at: At(9000) };
+    let boot = || Observation::BootFailure { reason: "no root".to_owned(), at: At(9000) };
+    let invalid = |reason: &str| Observation::Invalid { fault: Fault::Host, reason: reason.to_owned() };
+    let seen = |observations: Vec<Observation>| {
+        let results = observations.into_iter().zip(1..).map(|(observation, repeat)| TrialReport {
+            observation,
+            trial: TrialId { repeat, ..kernel.results[0].trial.clone() },
+            ..kernel.results[0].clone()
+        });
+        let judged = KernelReport::new(kernel.cell(), results.collect(), Ok(kernel.build.clone().unwrap()));
+        let board = scoreboard(&Report { kernels: vec![judged], ..case.report.clone() }, Some(400), false);
+        board.lines().nth(3).unwrap().rsplit("   ").next().unwrap().trim().to_owned()
+    };
+    // The later ones don't change the verdict any more.
+    assert_eq!(seen(vec![pass.clone(), crash("first"), pass.clone(), crash("second")]), "trial 2: first (at 9.000 s)");
+    assert_eq!(seen(vec![crash("first"), crash("second")]), "first (at 9.000 s)");
+    assert_eq!(seen(vec![pass.clone(), pass.clone()]), pass.detail());
+    // One boot of two is no verdict, and not for want of trials.
+    assert_eq!(seen(vec![pass.clone(), boot()]), "boot-failure in 1 of 2 trials: no root");
+    assert_eq!(seen(vec![invalid("disk full"), pass.clone(), invalid("later")]), "host: disk full");
 }
 
 #[test]
@@ -215,6 +242,8 @@ fn the_page_needs_nothing_else_and_shows_the_hang() {
     assert!(matches!(hang.witness, Witness::ClosedWait(_)));
     assert!(page.contains("last progress at") && page.contains("jbd2_journal_commit_transaction") && page.contains("84 OOM kills"));
     assert_eq!(page.matches("<polyline class=\"ops\"").count(), 4);
+    // As many squares beside each other as a kernel has trials.
+    assert_eq!([1, 2].map(|trials| page.matches(&format!("style=\"--dots: {trials}\"")).count()), [2, 1]);
     for link in page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).filter(|link| !link.starts_with('#')) {
         // Trials of the fixtures have no event logs.
         assert!(link.ends_with("events.jsonl") || run.path().join(link).is_file(), "{link}");

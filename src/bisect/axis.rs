@@ -14,9 +14,10 @@ use super::commits::Commits;
 use crate::build::config::{differences, request, without_modules};
 use crate::build::{self, BuildError, Built};
 use crate::event::Events;
+use crate::input;
 use crate::report::{Over, Point, SearchSetup};
 use crate::search::Design;
-use crate::spec::{ConfigurationBase, Definitions, Kernel, Modules, Name, Source};
+use crate::spec::{ConfigurationBase, Definitions, Kernel, Modules, Name, Source, nearest};
 use crate::store::{Kept, Store};
 
 /// How a point's kernel is made.
@@ -84,6 +85,12 @@ pub(super) fn setup(frame: Frame, over: Over, mut line: Vec<Point>) -> Result<Se
     Ok(SearchSetup { design, duration, over, find_fix, good_end, points: line })
 }
 
+/// The kernel of this name.
+pub(super) fn defined<'a>(definitions: &'a Definitions, name: &Name) -> Result<&'a Kernel> {
+    let remedy = || nearest(name.as_str(), definitions.kernels.keys().map(Name::as_str));
+    definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined: {}", remedy()))
+}
+
 /// A line of kernels that are defined, from the oldest to the newest.
 ///
 /// # Errors
@@ -91,7 +98,7 @@ pub(super) fn setup(frame: Frame, over: Over, mut line: Vec<Point>) -> Result<Se
 pub fn over_kernels(definitions: &Definitions, kernels: &[Name], frame: Frame) -> Result<SearchSetup> {
     let mut line: Vec<Point> = Vec::new();
     for name in kernels {
-        let kernel = definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined: `hangproof list` names all"))?;
+        let kernel = defined(definitions, name)?;
         if line.iter().any(|point| point.kernel == *name) {
             bail!("{name} is named twice: name each kernel of the line once, from the oldest to the newest");
         }
@@ -121,8 +128,7 @@ fn numbered(kernel: &Name, what: &str, number: usize) -> Result<Name> {
 /// # Errors
 /// When there is no such kernel, or it has no patches.
 pub fn over_patches(definitions: &mut Definitions, name: &Name, frame: Frame) -> Result<SearchSetup> {
-    let kernel =
-        definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined: `hangproof list` names all"))?.clone();
+    let kernel = defined(definitions, name)?.clone();
     if matches!(kernel.source, Source::Prebuilt(_)) || kernel.patches.is_empty() {
         bail!("{name} has no patches to search: name a kernel with a stack of them by --kernel");
     }
@@ -154,7 +160,7 @@ pub fn over_patches(definitions: &mut Definitions, name: &Name, frame: Frame) ->
 
 /// The subject of a patch that has one.
 fn subject(patch: &Path) -> String {
-    let text = fs::read(patch).unwrap_or_default();
+    let text = input::read(patch, input::LARGEST_TEXT).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let header = text.lines().take_while(|line| !line.starts_with("diff ") && !line.starts_with("--- "));
     let subject = header.filter_map(|line| line.strip_prefix("Subject: ")).next().unwrap_or_default();
@@ -167,13 +173,12 @@ fn subject(patch: &Path) -> String {
 /// # Errors
 /// When there is no such kernel, a file can't be read, or they don't differ.
 pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [old, new]: [&Path; 2], frame: Frame) -> Result<SearchSetup> {
-    let kernel =
-        definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined: `hangproof list` names all"))?.clone();
+    let kernel = defined(definitions, name)?.clone();
     if matches!(kernel.source, Source::Prebuilt(_)) {
         bail!("{name} is prebuilt, its configuration can't be changed: name a kernel that is built from source by --kernel");
     }
     let read = |path: &Path| -> Result<String> {
-        let text = fs::read_to_string(path).with_context(|| format!("reading the configuration {}", path.display()))?;
+        let text = input::read_text(path).with_context(|| format!("reading the configuration {}", path.display()))?;
         if differences("", &text).is_empty() {
             bail!("{} is no configuration: it sets no CONFIG_ symbol; name a file such as a kernel's `.config`", path.display());
         }
@@ -183,8 +188,13 @@ pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [o
         })
     };
     // What the kernel's own fragments say is the same in all.
-    let own: Vec<String> =
-        kernel.configuration.fragments.iter().map(fs::read_to_string).collect::<Result<_, _>>().context("reading its fragments")?;
+    let own: Vec<String> = kernel
+        .configuration
+        .fragments
+        .iter()
+        .map(|path| input::read_text(path))
+        .collect::<Result<_, _>>()
+        .context("reading its fragments")?;
     let fixed: Vec<(String, String)> = own.iter().flat_map(|text| differences("", text)).collect();
     let mut changes = differences(&read(old)?, &read(new)?);
     changes.retain(|(symbol, _)| fixed.iter().all(|(other, _)| other != symbol));

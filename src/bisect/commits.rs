@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::axis::{Frame, setup};
+use super::axis::{Frame, defined, setup};
 use crate::build::{self, BuildError, Built};
 use crate::event::Events;
 use crate::report::{Over, Point, SearchSetup};
@@ -106,9 +106,7 @@ impl Commits {
         repository: Repository,
         commits: impl Iterator<Item = &'a Commit>,
     ) -> Result<Self> {
-        let Some(template) = definitions.kernels.get(template) else {
-            bail!("kernel {template} is not defined: `hangproof list` names all");
-        };
+        let template = defined(definitions, template)?;
         if matches!(template.source, Source::Prebuilt(_)) {
             bail!("{} is prebuilt: name a kernel that says how the commits are built by --kernel", template.name);
         }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::error::{BuildError, failed};
+use super::error::{BuildError, unreadable};
+use crate::input;
 
 /// What compatibility changes and fragments ask for, the later ones having won.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Requests {
     /// When one can't be read or has a line that is none of a configuration.
     pub fn read(&mut self, fragments: &[PathBuf]) -> Result<(), BuildError> {
         for fragment in fragments {
-            let text = std::fs::read_to_string(fragment).map_err(failed("read", fragment))?;
+            let text = input::read_text(fragment).map_err(unreadable(fragment))?;
             for (line, content) in (1..).zip(text.lines()) {
                 let parsed = parse_line(content);
                 let wrong = || BuildError::Fragment { path: fragment.clone(), line, text: content.to_owned() };

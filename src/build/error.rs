@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::NotSet;
 use super::prebuilt::PrebuiltError;
+use crate::fault::Whose;
 use crate::image::ImageError;
 use crate::program::{Late, ProgramError};
 use crate::source::SourceError;
@@ -53,6 +54,14 @@ pub enum BuildError {
     NoBase {
         /// The base.
         base: Name,
+    },
+    /// The compiler that the toolchain names isn't on this machine; everything else is.
+    #[error(
+        "the toolchain's compiler {compiler} is not on this machine: `apt-get install {compiler}`, or choose another one with --toolchain KERNEL=host:COMPILER"
+    )]
+    NoCompiler {
+        /// The compiler.
+        compiler: String,
     },
     /// Programs or headers that a kernel needs are missing on this machine.
     #[error("{} missing on this machine: `apt-get install {}`", missing.join(", "), packages.join(" "))]
@@ -170,6 +179,14 @@ pub enum BuildError {
         /// Why it failed.
         cause: std::io::Error,
     },
+    /// A file that a definition or an argument names can't be read.
+    #[error("{} can't be read: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
     /// A configuration file has a line that is none.
     #[error("{}:{line}: {text:?} is neither `CONFIG_X=value` nor `# CONFIG_X is not set`: correct or remove it", path.display())]
     Fragment {
@@ -272,58 +289,25 @@ fn mount_point(path: &Path) -> PathBuf {
 }
 
 impl BuildError {
-    /// Whether what is built is at fault, and another commit or another stack of patches may be better: a patch, what Kconfig makes of the source, or
-    /// code that doesn't compile.
+    /// Whose fault it is.
     #[must_use]
-    pub fn is_the_sources(&self) -> bool {
+    pub fn fault(&self) -> Whose {
         match self {
-            Self::Patch(_) | Self::Config(_) | Self::Make { .. } | Self::NoVendor { .. } | Self::NoSource { .. } => true,
-            Self::Base { cause, .. } => cause.is_the_sources(),
+            Self::Config(_) | Self::Make { .. } | Self::NoVendor { .. } | Self::NoSource { .. } => Whose::Source,
             Self::Prebuilt(_)
             | Self::NoBase { .. }
             | Self::Fragment { .. }
-            | Self::NoSuite { .. }
-            | Self::NoPackage { .. }
-            | Self::MissingInside { .. }
-            | Self::Stuck { .. }
-            | Self::Store(_)
-            | Self::Source(_)
-            | Self::Tree(_)
-            | Self::Program(_)
-            | Self::Modules(_)
-            | Self::MissingTools { .. }
-            | Self::NoMirror
-            | Self::MirrorUnreachable { .. }
-            | Self::NoNamespaces { .. }
-            | Self::NoBuildroot { .. }
-            | Self::NoRuntime { .. }
-            | Self::NoImage { .. }
-            | Self::Io { .. }
-            | Self::DiskFull { .. }
-            | Self::NoKernel { .. } => false,
-        }
-    }
-
-    /// Whether the kernel's definition is at fault: its patches, its configuration, or code that doesn't compile. Else it is this machine, or we.
-    #[must_use]
-    pub fn is_the_definitions(&self) -> bool {
-        match self {
-            Self::Patch(_)
-            | Self::Prebuilt(_)
-            | Self::NoBase { .. }
-            | Self::Fragment { .. }
-            | Self::Config(_)
-            | Self::Make { .. }
+            | Self::Unreadable { .. }
             // The toolchain is the definition's choice.
+            | Self::NoCompiler { .. }
             | Self::NoSuite { .. }
             | Self::NoPackage { .. }
-            | Self::MissingInside { .. }
-            | Self::NoVendor { .. }
-            | Self::NoSource { .. } => true,
-            Self::Base { cause, .. } => cause.is_the_definitions(),
-            Self::Store(_)
-            | Self::Source(_)
-            | Self::Tree(_)
+            | Self::MissingInside { .. } => Whose::Definition,
+            Self::Base { cause, .. } => cause.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Source(error) => error.fault(),
+            Self::Patch(error) => error.fault(),
+            Self::Tree(_)
             | Self::Program(_)
             | Self::Modules(_)
             | Self::MissingTools { .. }
@@ -336,7 +320,7 @@ impl BuildError {
             | Self::Io { .. }
             | Self::Stuck { .. }
             | Self::DiskFull { .. }
-            | Self::NoKernel { .. } => false,
+            | Self::NoKernel { .. } => Whose::Ours,
         }
     }
 }
@@ -344,4 +328,9 @@ impl BuildError {
 /// An `io::Error` with what was tried on what.
 pub fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> BuildError + use<'a> {
     move |cause| BuildError::Io { what, path: path.to_owned(), cause }
+}
+
+/// A file that the user named can't be read.
+pub fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> BuildError + use<'_> {
+    move |cause| BuildError::Unreadable { path: path.to_owned(), cause }
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::compatibility::Applied;
-use super::error::{BuildError, failed};
+use super::error::{BuildError, failed, unreadable};
 use super::toolchain::Tools;
+use crate::input;
 use crate::source::Provenance;
 use crate::spec::{Modules, Name};
 
@@ -88,7 +89,7 @@ impl FileRecord {
     /// # Errors
     /// When it can't be read.
     pub fn of(path: &Path, shown: &Path) -> Result<Self, BuildError> {
-        let content = std::fs::read(path).map_err(failed("read", path))?;
+        let content = input::read(path, input::LARGEST_TEXT).map_err(unreadable(path))?;
         Ok(Self { path: shown.to_owned(), blake3: blake3::hash(&content).to_hex().to_string() })
     }
 }

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::compatibility::{Applied, chosen};
-use super::error::BuildError;
+use super::error::{BuildError, unreadable};
 use super::manifest::{ConfigurationRecord, FORMAT, FileRecord, Inputs, Manifest};
 use super::room::Room;
 use super::toolchain::Tools;
 use crate::event::{Event, Events};
+use crate::input;
 use crate::source::{self, Fetched, patch};
 use crate::spec::{Change, ConfigurationBase, Definitions, Kernel, Modules, Toolchain};
 use crate::store::Store;
@@ -127,7 +128,7 @@ impl Plan {
         let compatibility = self.changes.iter().filter_map(|(change, _)| if let Change::Patch(path) = change { Some(path) } else { None });
         let all: Vec<_> = compatibility.chain(&self.kernel.patches).collect();
         let touches = |path: &&&PathBuf| {
-            let text = std::fs::read(path).unwrap_or_default();
+            let text = input::read(path, input::LARGEST_TEXT).unwrap_or_default();
             patch::read(path, &String::from_utf8_lossy(&text)).is_ok_and(|patch| patch.files.contains(Path::new(file)))
         };
         all.iter().rev().find(touches).map(|path| (*path).clone())
@@ -205,7 +206,7 @@ fn touches_configuration(patches: &[PathBuf], base: &ConfigurationBase) -> Resul
             }
     };
     for path in patches {
-        let text = std::fs::read(path).map_err(super::failed("read", path))?;
+        let text = input::read(path, input::LARGEST_TEXT).map_err(unreadable(path))?;
         let files = patch::read(path, &String::from_utf8_lossy(&text))?.files;
         if files.iter().any(|file| made_of(file)) {
             return Ok(true);

@@ -111,7 +111,13 @@ impl Tools {
         };
         let ours = if inside.is_none() { &OURS[..] } else { &[] };
         let wanted = [(compiler, compiler)].into_iter().chain(PROGRAMS).chain(ours.iter().copied());
-        missing(&room, wanted.filter(|(program, _)| !room.has(program)).collect())?;
+        let absent: Vec<_> = wanted.filter(|(program, _)| !room.has(program)).collect();
+        if let (Room::Host, [(program, _)]) = (&room, absent.as_slice())
+            && *program == compiler
+        {
+            return Err(BuildError::NoCompiler { compiler: compiler.to_owned() });
+        }
+        missing(&room, absent)?;
         room.check().await?;
         let tools = Self {
             command: compiler.to_owned(),

@@ -14,7 +14,7 @@ use crate::report::{self, Report, SearchSetup, StepDesign, StepReport};
 use crate::run::Plan;
 use crate::search::Design;
 use crate::source::history::Repository;
-use crate::spec::{Definitions, Name, Pipeline, duration};
+use crate::spec::{Definitions, Name, Pipeline, duration, nearest};
 use crate::store::Store;
 
 /// What a line consists of.
@@ -164,10 +164,10 @@ async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArgument
                 if kernel.is_empty() { pipeline.kernels.iter().map(|(name, _)| name.clone()).collect() } else { kernel.clone() };
             let place = |end: &Option<String>, default: usize| match end {
                 None => Ok(default),
-                Some(end) => all.iter().position(|name| name.as_str() == end).with_context(|| {
-                    let names: Vec<_> = all.iter().map(|name| name.as_str()).collect();
-                    format!("{end} is none of the line's kernels: use one of {}", names.join(", "))
-                }),
+                Some(end) => all
+                    .iter()
+                    .position(|name| name.as_str() == end)
+                    .with_context(|| format!("{end} is none of the line's kernels: {}", nearest(end, all.iter().map(Name::as_str)))),
             };
             if all.len() < 2 {
                 anyhow::bail!("a line has two kernels at least: name them by --kernel, from the oldest to the newest");

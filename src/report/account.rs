@@ -9,6 +9,7 @@ use super::materials::{Material, toolchain};
 use super::proof::ProofSummary;
 use super::search::SearchReport;
 use super::seen::Role;
+use super::text::counted;
 use super::{KernelReport, Report, TrialReport};
 use crate::image::Description;
 use crate::mitigation::Provenance;
@@ -115,7 +116,17 @@ pub(super) fn done_text(report: &Report) -> String {
         report.trigger.oom_kills,
         report.trigger.commits
     );
-    format!("hangproof {} booted each kernel in a fresh VM, {trials} trials in all, interleaved.{state} {rules} {proof}", report.hangproof)
+    let scale = match host.accelerator.scale() {
+        1.0 => String::new(),
+        scale => format!(
+            " The VMs ran under {}, so the times of a hang are the pipeline's {} s and {} s times {scale}; the reproducer's isn't changed.",
+            host.accelerator.name().to_uppercase(),
+            limits.stall.as_secs_f64(),
+            limits.silence.as_secs_f64()
+        ),
+    };
+    let trials = counted(trials, "trial");
+    format!("hangproof {} booted each kernel in a fresh VM, {trials} in all, interleaved.{state} {rules}{scale} {proof}", report.hangproof)
 }
 
 fn done(report: &Report) -> Block {
@@ -135,10 +146,10 @@ pub(super) fn setting(report: &Report) -> Vec<(&'static str, String)> {
         ("mitigation", format!("{name}: {}{}", words.join(" "), report.mitigation_programs.get(name).map_or_else(String::new, of)))
     }));
     fields.extend(report.image.iter().map(|image| ("image", image_text(image))));
-    fields.push(("machine", format!("{} CPUs, {} MiB", report.machine.cpus, report.machine.memory.0)));
+    fields.push(("machine", format!("{}, {} MiB", counted(report.machine.cpus.into(), "CPU"), report.machine.memory.0)));
     fields.push(("accelerator", format!("{} ({})", host.accelerator.name(), host.reason)));
     fields.push(("emulator", host.qemu.clone()));
-    fields.push(("host", format!("{} CPUs, VMs at once: {}", host.cpus, host.jobs)));
+    fields.push(("host", format!("{}, VMs at once: {}", counted(host.cpus as u64, "CPU"), host.jobs)));
     fields.push(("started", report.started.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()));
     fields
 }

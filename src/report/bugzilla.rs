@@ -40,7 +40,7 @@ fn head(case: &Case) -> String {
         sources.extend(known);
     }
     let sources = if sources.is_empty() { "no kernel was built".to_owned() } else { sources.join(", ") };
-    wrapped(&plain(&sources), WIDTH, "", "  ")
+    wrapped(&plain(&sources), WIDTH, "Source: ", "  ")
 }
 
 /// A command over several lines, each but the last with a backslash.

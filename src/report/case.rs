@@ -5,8 +5,6 @@
 //! Read [`Case`] first.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::kernels::{Inputs, load_inputs};
 use super::proof::ProofSummary;
 use super::seen::Seen;
-use super::{KernelReport, Report, load_trial};
+use super::{KernelReport, LoadError, Report, load_trial};
+use crate::input;
 use crate::plan::TrialId;
 use crate::spec::Name;
 
@@ -39,7 +38,7 @@ impl Case {
     ///
     /// # Errors
     /// When the report itself can't be read.
-    pub fn load(run: &Path) -> io::Result<Self> {
+    pub fn load(run: &Path) -> Result<Self, LoadError> {
         let report = Report::load(run)?;
         let (mut trials, mut damaged, mut inputs) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         for kernel in &report.kernels {
@@ -86,5 +85,5 @@ pub fn arm(kernel: &KernelReport) -> String {
 
 /// Reads a small text file of a run's folder; none if it isn't there.
 pub(super) fn text_of(path: &Path) -> Option<String> {
-    Some(String::from_utf8_lossy(&fs::read(path).ok()?).into_owned())
+    Some(String::from_utf8_lossy(&input::read(path, input::LARGEST_TEXT).ok()?).into_owned())
 }

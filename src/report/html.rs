@@ -15,6 +15,7 @@ use super::kernels::{Inputs, Patch};
 use super::materials::{Material, toolchain};
 use super::proof::ProofSummary;
 use super::seen::Stack;
+use super::text::counted;
 use super::timeline::{self, Bar, Tick, TimeLine, bars};
 use super::{KernelReport, TrialReport, trial_folder};
 use crate::build::Manifest;
@@ -44,6 +45,7 @@ struct Page<'a> {
     bottom: f64,
     builds: Vec<BuildView<'a>>,
     proof: Option<&'a ProofSummary>,
+    cpus: String,
 }
 
 /// A line of the matrix, with its trials.
@@ -58,7 +60,12 @@ struct Row<'a> {
     rate: String,
     seen: String,
     trials: Vec<TrialView<'a>>,
+    /// Trials beside each other in the matrix: all, if they aren't many.
+    dots: usize,
 }
+
+/// Trials beside each other in a line of the matrix.
+const MOST_DOTS: usize = 10;
 
 /// A trial with its time line.
 struct TrialView<'a> {
@@ -130,6 +137,7 @@ pub fn html(case: &Case) -> Result<String, askama::Error> {
         bottom: timeline::BOTTOM,
         builds: distinct(report).map(|kernel| build(case, kernel)).collect(),
         proof: case.proof.as_ref(),
+        cpus: counted(u64::from(report.machine.cpus), "CPU"),
         case,
     };
     page.render()
@@ -164,6 +172,7 @@ fn row<'a>(case: &'a Case, kernel: &'a KernelReport, scale: f64) -> Row<'a> {
         rate: if rate.trials == 0 { "–".to_owned() } else { format!("{}/{}", rate.hits, rate.trials) },
         seen: super::scoreboard::seen(kernel),
         trials: kernel.results.iter().map(|result| trial(case, result, scale)).collect(),
+        dots: kernel.results.len().clamp(1, MOST_DOTS),
     }
 }
 

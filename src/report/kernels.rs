@@ -18,6 +18,7 @@ use super::case::text_of;
 use super::text::compiled;
 use super::write_whole;
 use crate::build::{Applied, Built, FileRecord, Manifest};
+use crate::input;
 use crate::spec::Name;
 
 /// Folder of a run's folder.
@@ -73,7 +74,7 @@ pub fn save_inputs(run: &Path, definitions: &Path, built: &Built) -> io::Result<
     let compatibility: Vec<FileRecord> = manifest.compatibility.iter().filter_map(Applied::file).collect();
     for (kind, records) in [(COMPATIBILITY, &compatibility), (PATCHES, &manifest.patches)] {
         for (index, record) in records.iter().enumerate() {
-            let Ok(content) = fs::read(definitions.join(&record.path)) else {
+            let Ok(content) = input::read(&definitions.join(&record.path), input::LARGEST_TEXT) else {
                 missing.push(format!("{} of {} is gone, and is not in the run's folder", record.path.display(), manifest.kernel));
                 continue;
             };
@@ -88,7 +89,7 @@ pub fn save_inputs(run: &Path, definitions: &Path, built: &Built) -> io::Result<
     let mut digests = String::new();
     for path in [Some(&built.image), built.vmlinux.as_ref(), built.system_map.as_ref(), Some(&built.config)].into_iter().flatten() {
         let mut hasher = Sha256::new();
-        io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+        io::copy(&mut input::open(path)?, &mut hasher)?;
         digests.push_str(&format!("{:x}  {}\n", hasher.finalize(), file_name(path)));
     }
     write_whole(&folder.join(DIGESTS), digests.as_bytes())?;
@@ -116,7 +117,8 @@ pub(super) fn load_inputs(run: &Path, kernel: &Name, build: &Manifest) -> Inputs
 }
 
 fn patch(run: &Path, kept: &Path, record: &FileRecord) -> Patch {
-    let content = fs::read(run.join(kept)).ok().filter(|content| blake3::hash(content).to_hex().as_str() == record.blake3);
+    let content =
+        input::read(&run.join(kept), input::LARGEST_TEXT).ok().filter(|content| blake3::hash(content).to_hex().as_str() == record.blake3);
     let header = content.as_deref().map(|content| header(&String::from_utf8_lossy(content)));
     let Header { subject, commits } = header.unwrap_or_default();
     Patch {

@@ -14,6 +14,7 @@ mod html;
 mod junit;
 mod kernels;
 mod list;
+mod load;
 mod markdown;
 mod materials;
 mod proof;
@@ -42,16 +43,20 @@ pub use self::html::{PAGE, html};
 pub use self::junit::junit;
 pub use self::kernels::save_inputs;
 pub use self::list::list;
+pub use self::load::LoadError;
+use self::load::parsed;
 pub use self::markdown::markdown;
 pub use self::proof::{Candidate, ProofArm, ProofReport, ProofSummary, Reading, Setup, load as load_of};
 pub use self::redact::{Private, Redactor, tells};
 pub use self::scoreboard::scoreboard;
 pub use self::search::{Course, Over, Point, SearchAnswer, SearchReport, SearchSetup};
 pub use self::step::{StepAnswer, StepDesign, StepReport};
+pub(crate) use self::text::counted;
 pub use self::trials::{forget_unfinished, load_trial, save_trial, trial_folder};
 use crate::build::Manifest;
 use crate::exit::Exit;
 use crate::image::Description;
+use crate::input;
 use crate::mitigation;
 use crate::oracle::hang::Likeness;
 use crate::oracle::{Fault, Observation};
@@ -66,6 +71,9 @@ pub const SCHEMA: u32 = 2;
 
 /// File name of the report in a run's folder.
 pub const FILE: &str = "report.json";
+
+/// Largest report: ten thousand trials have 20 MB.
+const LARGEST: u64 = 1 << 30;
 
 /// Confidence of the intervals in the report.
 const CONFIDENCE: f64 = 0.95;
@@ -227,11 +235,26 @@ impl KernelReport {
         if let Some(error) = &self.build_error {
             return Some(format!("not built: {}", error.lines().next().unwrap_or_default()));
         }
-        let invalid = self.results.iter().rev().find_map(|result| match &result.observation {
-            Observation::Invalid { fault, reason } => Some(format!("{fault}: {reason}")),
-            _ => None,
-        });
-        Some(invalid.unwrap_or_else(|| "no trial".to_owned()))
+        Some(match self.decisive().map(|result| &result.observation) {
+            Some(Observation::Invalid { fault, reason }) => format!("{fault}: {reason}"),
+            Some(seen) => format!("{} in {} of {} trials: {}", seen.word(), self.trials.boot_failure, self.trials.valid(), seen.detail()),
+            None => "no trial".to_owned(),
+        })
+    }
+
+    /// The trial that the verdict rests on: the first one that showed what the verdict says. A hang that isn't the pipeline's comes before one that is.
+    #[must_use]
+    pub fn decisive(&self) -> Option<&TrialReport> {
+        let first = |word: &str| self.results.iter().filter(|result| !result.repeated).find(|result| result.observation.word() == word);
+        match self.verdict {
+            Verdict::Hang => self.other_hang().or_else(|| first("hang")),
+            Verdict::Pass | Verdict::Crash | Verdict::BootFailure => first(&self.verdict.to_string()),
+            // Without the invalid ones it would be another verdict, or else it boots sometimes.
+            Verdict::Inconclusive if weigh(Counts { invalid: 0, ..self.trials }) == Verdict::Inconclusive && self.trials.valid() > 0 => {
+                first("boot-failure")
+            }
+            Verdict::Inconclusive => first("invalid").or(self.results.last()),
+        }
     }
 }
 
@@ -304,16 +327,18 @@ impl Report {
     ///
     /// # Errors
     /// When it can't be read, or is of another form.
-    pub fn load(folder: &Path) -> io::Result<Self> {
-        let text = fs::read(folder.join(FILE))?;
+    pub fn load(folder: &Path) -> Result<Self, LoadError> {
+        let path = folder.join(FILE);
+        let text = match input::read(&path, LARGEST) {
+            Ok(text) => text,
+            Err(cause) => return Err(LoadError::Unreadable { path, cause }),
+        };
         // Another form may lack what this one has, so the form is asked first.
-        let form: Form = serde_json::from_slice(&text)?;
-        if form.schema == SCHEMA {
-            return Ok(serde_json::from_slice(&text)?);
+        let form: Form = parsed(&path, &text)?;
+        if form.schema != SCHEMA {
+            return Err(LoadError::Form { path, schema: form.schema, hangproof: form.hangproof });
         }
-        let message =
-            format!("it has schema {}, this hangproof reads {SCHEMA}: use the hangproof {} that wrote it", form.schema, form.hangproof);
-        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        parsed(&path, &text)
     }
 }
 

@@ -10,7 +10,6 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use textwrap::core::display_width;
 
 use super::{KernelReport, Report};
-use crate::oracle::Observation;
 use crate::verdict::{Counts, Verdict};
 
 /// Columns that what was seen needs to be read as a text. Where there are fewer, everything of a kernel stands below its name.
@@ -124,10 +123,13 @@ pub(super) fn seen(kernel: &KernelReport) -> String {
     if let Some(why) = kernel.why_inconclusive() {
         return why;
     }
-    if let Some(other) = kernel.other_hang() {
-        return other.observation.detail();
-    }
-    let bears_it = |observation: &Observation| observation.word() == kernel.verdict.to_string();
-    let found = kernel.results.iter().rev().find(|result| bears_it(&result.observation));
-    found.map_or_else(String::new, |result| result.observation.detail())
+    let Some(decisive) = kernel.decisive() else { return String::new() };
+    let mut counted = kernel.results.iter().filter(|result| !result.repeated);
+    // Where the trials differ, which one it was is worth a look into its folder.
+    let which = if counted.any(|other| other.observation.word() != decisive.observation.word()) {
+        format!("trial {}: ", decisive.trial.repeat)
+    } else {
+        String::new()
+    };
+    format!("{which}{}", decisive.observation.detail())
 }

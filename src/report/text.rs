@@ -24,7 +24,23 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim_end().to_owned()
 }
 
+/// A number of things, as in `1 CPU` and `2 CPUs`.
+#[must_use]
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 #[expect(clippy::expect_used, reason = "the patterns are constants, and tests use each")]
 pub(super) fn compiled(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant pattern is a regular expression")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "CPU")), ["0 CPUs", "1 CPU", "2 CPUs"]);
+    }
 }

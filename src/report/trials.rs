@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 
 use super::{Report, write_whole};
 use crate::evidence::{At, ConsoleLine, Evidence};
+use crate::input;
 use crate::plan::TrialId;
 
 const EVIDENCE: &str = "evidence.json";
 const CONSOLE: &str = "console.log";
+
+/// Largest of them: a console is cut at a few MiB, and all else of a trial is less.
+const LARGEST: u64 = 256 << 20;
 
 /// A trial's folder, relative to the run's.
 #[must_use]
@@ -41,9 +45,9 @@ pub fn save_trial(run: &Path, evidence: &Evidence) -> io::Result<()> {
 pub fn load_trial(run: &Path, trial: &TrialId) -> io::Result<Evidence> {
     let folder = run.join(trial_folder(trial));
     let named = |name: &str, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.join(name).display()));
-    let text = fs::read(folder.join(EVIDENCE)).map_err(|error| named(EVIDENCE, error))?;
+    let text = input::read(&folder.join(EVIDENCE), LARGEST).map_err(|error| named(EVIDENCE, error))?;
     let mut evidence: Evidence = serde_json::from_slice(&text).map_err(|error| named(EVIDENCE, error.into()))?;
-    let console = fs::read(folder.join(CONSOLE)).map_err(|error| named(CONSOLE, error))?;
+    let console = input::read(&folder.join(CONSOLE), LARGEST).map_err(|error| named(CONSOLE, error))?;
     let console = String::from_utf8_lossy(&console);
     for (index, line) in console.lines().enumerate() {
         let problem = || io::Error::new(io::ErrorKind::InvalidData, format!("line {}: not `SECONDS | text`", index + 1));

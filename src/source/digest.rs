@@ -4,7 +4,6 @@
 //!
 //! Read [`Hashing`] first.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::stop::Stop;
+use crate::input;
 
 /// A reader that hashes what is read through it.
 pub struct Hashing<'a, R> {
@@ -44,7 +44,7 @@ impl<R: Read> Read for Hashing<'_, R> {
 
 /// SHA-256 and SHA-1 of a file, in lower-case hex.
 pub fn sha256_and_sha1(path: &Path, stop: &Stop) -> io::Result<(String, String)> {
-    let mut bytes = Hashing::new(io::BufReader::with_capacity(1 << 20, File::open(path)?), stop);
+    let mut bytes = Hashing::new(io::BufReader::with_capacity(1 << 20, input::open(path)?), stop);
     let mut hasher = Sha1::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -62,5 +62,5 @@ fn hex(bytes: &[u8]) -> String {
 
 /// SHA-256 of a file, in lower-case hex.
 pub fn sha256(path: &Path, stop: &Stop) -> io::Result<String> {
-    Hashing::new(io::BufReader::with_capacity(1 << 20, File::open(path)?), stop).finish()
+    Hashing::new(io::BufReader::with_capacity(1 << 20, input::open(path)?), stop).finish()
 }

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::git::Reader;
+use crate::fault::Whose;
 use crate::program::{Program, ProgramError, last_lines};
 
 /// Why a repository can't be searched.
@@ -120,6 +121,26 @@ pub enum HistoryError {
         /// Why not.
         cause: std::io::Error,
     },
+}
+
+impl HistoryError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Whose {
+        match self {
+            Self::NoRepository { .. }
+            | Self::Shallow { .. }
+            | Self::Partial { .. }
+            | Self::Dirty { .. }
+            | Self::NoCommit { .. }
+            | Self::Lacks { .. }
+            | Self::OneCommit { .. }
+            | Self::Swapped { .. }
+            | Self::Apart { .. }
+            | Self::Aside { .. } => Whose::Definition,
+            Self::Program(_) | Self::Unreadable { .. } | Self::Write { .. } => Whose::Ours,
+        }
+    }
 }
 
 /// A commit.

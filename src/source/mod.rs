@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use archive::{ArchiveError, Limits, Refusal, decompressed, unpack, unpack_some};
 
 use crate::event::Events;
+use crate::fault::Whose;
 use crate::program::ProgramError;
 use crate::spec::{Prebuilt, Source};
 use crate::store::{Kept, Lock, Scratch, Store, StoreError};
@@ -161,6 +162,14 @@ pub enum SourceError {
         /// Why it failed.
         cause: io::Error,
     },
+    /// A file that a definition or an argument names can't be read.
+    #[error("{} can't be read: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
     /// An archive was refused or is damaged.
     #[error("{archive}: {cause}")]
     Archive {
@@ -264,6 +273,41 @@ pub enum SourceError {
         /// The path.
         path: PathBuf,
     },
+}
+
+impl SourceError {
+    /// Whose fault it is: what isn't what it is named as is that of who named it.
+    #[must_use]
+    pub fn fault(&self) -> Whose {
+        match self {
+            Self::Store(error) => error.fault(),
+            Self::History(error) => error.fault(),
+            Self::Tree(TreeError::Special { .. })
+            | Self::Archive { cause: ArchiveError::Damaged(_) | ArchiveError::Compression(_) | ArchiveError::Refused { .. }, .. }
+            | Self::Unreadable { .. }
+            | Self::Digest { .. }
+            | Self::Unusable { .. }
+            | Self::NoTarball { .. }
+            | Self::NoPackageFile { .. }
+            | Self::Rpm { .. }
+            | Self::NotBinary { .. }
+            | Self::UnknownDigest { .. }
+            | Self::NoRevision { .. }
+            | Self::NoFolder { .. } => Whose::Definition,
+            Self::Srpm(error) => error.fault(),
+            Self::Tree(TreeError::Io { .. } | TreeError::Changed { .. })
+            | Self::Archive { cause: ArchiveError::Write { .. }, .. }
+            | Self::Program(_)
+            | Self::Io { .. }
+            | Self::NoPackage { .. }
+            | Self::Download { .. } => Whose::Ours,
+        }
+    }
+}
+
+/// A file that the user named can't be read.
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> SourceError + use<'_> {
+    move |cause| SourceError::Unreadable { path: path.to_owned(), cause }
 }
 
 fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> SourceError + use<'a> {

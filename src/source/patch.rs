@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::git::forget_environment;
+use crate::fault::Whose;
+use crate::input;
 use crate::program::{Program, ProgramError, last_lines};
 
 /// A patch as far as it has to be understood here.
@@ -110,6 +112,20 @@ pub enum PatchError {
     Program(#[from] ProgramError),
 }
 
+impl PatchError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Whose {
+        match self {
+            Self::Empty { .. } | Self::Malformed { .. } | Self::Escapes { .. } | Self::DoesNotApply { .. } | Self::Skipped { .. } => {
+                Whose::Source
+            }
+            Self::Read { .. } => Whose::Definition,
+            Self::Program(_) => Whose::Ours,
+        }
+    }
+}
+
 /// Applies patches in order to a tree, which has to be a scratch copy: after an error it holds the patches before the one that failed.
 ///
 /// # Errors
@@ -123,7 +139,7 @@ pub async fn apply(tree: &Path, patches: &[PathBuf]) -> Result<Vec<Applied>, Pat
 }
 
 async fn apply_one(tree: &Path, patch: &Path) -> Result<Applied, PatchError> {
-    let bytes = std::fs::read(patch).map_err(|cause| PatchError::Read { patch: patch.to_owned(), cause })?;
+    let bytes = input::read(patch, input::LARGEST_TEXT).map_err(|cause| PatchError::Read { patch: patch.to_owned(), cause })?;
     let Patch { files, origins, hunks } = read(patch, &String::from_utf8_lossy(&bytes))?;
     let found = would_change(tree, patch).await?;
     let expected: BTreeSet<_> = files.difference(&origins).cloned().collect();

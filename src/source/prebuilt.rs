@@ -5,14 +5,15 @@
 //!
 //! Read [`fetch`] first.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 
 use super::digest::Hashing;
 use super::stop::blocking;
 use super::tarball::{self, Downloaded};
-use super::{ArchiveError, Fetched, PackageRecord, Provenance, Remembered, SourceError, TREE, failed, keep, kept, package};
+use super::{ArchiveError, Fetched, PackageRecord, Provenance, Remembered, SourceError, TREE, failed, keep, kept, package, unreadable};
 use crate::event::Events;
+use crate::input;
 use crate::spec::{Location, PackageFile};
 use crate::store::Store;
 
@@ -62,7 +63,7 @@ pub async fn fetch(store: &Store, files: &[PackageFile], events: &Events) -> Res
         let tree = scratch.path().join(TREE);
         fs::create_dir(&tree).map_err(failed("create", &tree))?;
         for Brought { file, location, sha256, .. } in &brought {
-            let mut bytes = Hashing::new(File::open(file).map_err(failed("open", file))?, stop);
+            let mut bytes = Hashing::new(input::open(file).map_err(unreadable(file))?, stop);
             package::unpack(&mut bytes, location, &tree, stop)?;
             // What was unpacked is what was checked, even if somebody wrote to the file in between.
             let again =

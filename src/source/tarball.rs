@@ -5,7 +5,6 @@
 //!
 //! Read [`fetch`] first.
 
-use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{Hashing, sha256};
 use super::stop::blocking;
-use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, download, failed, keep, kept, unpack_tree};
+use super::{ArchiveError, Fetched, Provenance, Remembered, SourceError, download, failed, keep, kept, unpack_tree, unreadable};
 use crate::event::Events;
+use crate::input;
 use crate::spec::Location;
 use crate::store::{Kept, Lock, Store};
 
@@ -46,7 +46,7 @@ async fn from_path(store: &Store, path: &Path, expected: Option<&str>) -> Result
 
 /// SHA-256 of a file of this machine, remembered as long as the file looks the same.
 pub(super) async fn hashed(store: &Store, path: &Path) -> Result<String, SourceError> {
-    let metadata = std::fs::metadata(path).map_err(failed("open", path))?;
+    let metadata = input::open(path).and_then(|file| file.metadata()).map_err(unreadable(path))?;
     let look = (metadata.size(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino());
     let note = format!("hashed-{}", &blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()[..32]);
     let hashed = store.recall(&note).filter(|hashed: &Hashed| hashed.look == look);
@@ -121,7 +121,7 @@ async fn unpacked(store: &Store, archive: PathBuf, location: String, sha256: Str
     let scratch = store.work()?;
     let store = store.clone();
     blocking(move |stop| {
-        let file = File::open(&archive).map_err(failed("open", &archive))?;
+        let file = input::open(&archive).map_err(unreadable(&archive))?;
         let mut bytes = Hashing::new(file, stop);
         let refused = |cause| SourceError::Archive { archive: location.clone(), cause };
         unpack_tree(&mut bytes, &scratch, stop).map_err(refused)?;

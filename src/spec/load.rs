@@ -23,12 +23,39 @@ use super::{Definitions, Name, compatibility, image, kernel, pipeline, raw};
 /// # Errors
 /// Everything that is wrong with any of them.
 pub fn load(root: &Path) -> Result<Definitions, Problems> {
+    let (definitions, problems) = read(root);
+    if problems.is_empty() { Ok(definitions) } else { Err(Problems(problems)) }
+}
+
+/// As [`load`], for somebody who needs one pipeline or none. The others' files are in nobody's way: those that are wrong are left out, and what is wrong with them is
+/// said apart.
+///
+/// # Errors
+/// Everything that is wrong with any other file.
+pub fn load_for(root: &Path, pipeline: Option<&Name>) -> Result<(Definitions, Vec<Problem>), Problems> {
+    let (mut definitions, problems) = read(root);
+    let others = |problem: &Problem| {
+        let mut below = problem.file.components().map(|component| component.as_os_str());
+        below.next().is_some_and(|first| first == "pipelines")
+            && below.next().is_some_and(|name| pipeline.is_none_or(|pipeline| name != pipeline.as_str()))
+    };
+    let (others, needed): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(others);
+    if !needed.is_empty() {
+        return Err(Problems(needed));
+    }
+    let wrong: BTreeSet<PathBuf> = others.iter().map(|problem| definitions.root.join(&problem.file)).collect();
+    definitions.pipelines.retain(|_, pipeline| !wrong.contains(&pipeline.defined_in));
+    Ok((definitions, others))
+}
+
+/// What can be read, and everything that is wrong.
+fn read(root: &Path) -> (Definitions, Vec<Problem>) {
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     let mut problems = Vec::new();
     if !is_root(&root) {
         let remedy = "name a folder that holds `kernels/` and `pipelines/`";
         problems.push(without_line(PathBuf::from(&root), "is no folder of definitions", remedy));
-        return Err(Problems(problems));
+        return (Definitions::default(), problems);
     }
     let mut sheets = Vec::new();
     let changes = read_all::<raw::Changes>(&root, files_in(&root, "compatibility"), "list", &mut sheets);
@@ -72,7 +99,7 @@ pub fn load(root: &Path) -> Result<Definitions, Problems> {
         }
     }
     problems.sort_by_cached_key(Problem::order);
-    if problems.is_empty() { Ok(definitions) } else { Err(Problems(problems)) }
+    (definitions, problems)
 }
 
 /// Names the folder of definitions instead of looking for it.

@@ -32,10 +32,10 @@ use serde::{Deserialize, Serialize};
 
 pub use compatibility::{Change, Compatibility, Condition, Requirement, Version, Versioned};
 pub use hang::{HangSignature, StuckTask};
-pub use load::{NoRoot, load};
+pub use load::{NoRoot, load, load_for};
 pub use mitigation::Mitigation;
 pub use overrides::{OverrideError, duration};
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use srpm::{PublishedDigest, Srpm, SrpmTarball, VAULT};
 pub use words::{DIR, DURATION};
 

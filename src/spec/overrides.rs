@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::problem::nearest;
 use super::words::{self, parameter_value};
 use super::{ConfigurationBase, Definitions, Kernel, Location, Name, PackageFile, Prebuilt, Source, Srpm, Toolchain, srpm, toolchain};
+use crate::input;
 
 /// Why an override makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -222,7 +223,7 @@ impl Definitions {
             return Err(no_configuration("not a file".to_owned()));
         }
         self.is_built(kernel, "configuration")?;
-        let text = std::fs::read(&found).map_err(|error| no_configuration(error.to_string()))?;
+        let text = input::read(&found, input::LARGEST_TEXT).map_err(|error| no_configuration(error.to_string()))?;
         let changed =
             self.with_root(kernel, "configuration", |kernel| kernel.configuration.base = ConfigurationBase::File(found.clone()))?;
         if String::from_utf8_lossy(&text).lines().any(|line| line.trim_start_matches("# ").starts_with("CONFIG_")) {

@@ -112,7 +112,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// A remedy for a word that isn't one of `known`: the nearest of them, or all of them.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();

@@ -64,7 +64,7 @@ pub(super) fn size(text: &str) -> Result<MemMib, Wrong> {
     });
     match mib {
         Some(mib) => Ok(MemMib(mib)),
-        None => wrong(format!("{text:?} is no size"), "write `24 MiB`, `2 GiB` or `1 TiB`"),
+        None => wrong(format!("{text:?} is no size"), "write `512 MiB`, `2 GiB` or `1 TiB`"),
     }
 }
 

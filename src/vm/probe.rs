@@ -75,7 +75,7 @@ pub async fn boots(qemu: &Path, sector: &Path, accelerator: Accelerator) -> Resu
             Err(format!("QEMU ended with {}: {}", output.status, said.lines().next().unwrap_or("(no message)")))
         }
         Err(error @ (ProgramError::Missing { .. } | ProgramError::Start { .. } | ProgramError::Failed { .. })) => Err(error.to_string()),
-        Err(ProgramError::Late(_)) => Err(format!("a guest did not run to its end within {} s", DEADLINE.as_secs())),
+        Err(ProgramError::Late(_)) => Err(format!("a guest that was booted under it didn't answer within {} s", DEADLINE.as_secs())),
     }
 }
 

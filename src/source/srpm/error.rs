@@ -6,6 +6,8 @@
 
 use std::path::PathBuf;
 
+use crate::fault::Whose;
+
 /// Why a source package can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SrpmError {
@@ -111,4 +113,24 @@ pub enum SrpmError {
         /// The files that would do.
         wanted: String,
     },
+}
+
+impl SrpmError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Whose {
+        match self {
+            Self::Header { .. }
+            | Self::Key { .. }
+            | Self::Signature { .. }
+            | Self::WeakSignature { .. }
+            | Self::NotAsListed { .. }
+            | Self::Lacks { .. }
+            | Self::Spec { .. }
+            | Self::Patch { .. }
+            | Self::Extraversion { .. }
+            | Self::NotInVault { .. } => Whose::Definition,
+            Self::Vault { .. } => Whose::Ours,
+        }
+    }
 }

@@ -26,8 +26,9 @@ pub use spec::{Hook, Recipe, Refused};
 
 use super::digest::{Hashing, sha256, sha256_and_sha1};
 use super::stop::{Stop, blocking};
-use super::{Fetched, Provenance, Remembered, SourceError, TREE, download, failed, keep, kept, tarball, unpack_tree};
+use super::{Fetched, Provenance, Remembered, SourceError, TREE, download, failed, keep, kept, tarball, unpack_tree, unreadable};
 use crate::event::Events;
+use crate::input;
 use crate::spec::{Location, PublishedDigest, Srpm, SrpmTarball};
 use crate::store::{Kept, Scratch, Store};
 
@@ -95,7 +96,7 @@ pub async fn fetch(store: &Store, srpm: &Srpm, events: &Events) -> Result<Fetche
 fn note(srpm: &Srpm) -> Result<String, SourceError> {
     let Srpm { file, path, vault: _, sha256, tarball, key } = srpm;
     let key = match key {
-        Some(key) => Some(fs::read(key).map_err(failed("read", key))?),
+        Some(key) => Some(input::read(key, input::LARGEST_TEXT).map_err(unreadable(key))?),
         None => None,
     };
     let said = format!("{FORMAT} {file:?} {path:?} {sha256:?} {tarball:?} {key:?}");

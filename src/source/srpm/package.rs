@@ -7,7 +7,7 @@
 //! Read [`Package`] first.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
@@ -16,11 +16,12 @@ use base64::engine::general_purpose::STANDARD;
 use rpm::{DigestAlgorithm, IndexSignatureTag, IndexTag, PackageMetadata};
 
 use super::{SrpmError, signature};
+use crate::input;
 use crate::source::archive::{ArchiveError, Limits, Refusal, decompressed};
 use crate::source::digest::Hashing;
 use crate::source::payload::{self, Entry};
 use crate::source::stop::Stop;
-use crate::source::{SourceError, failed};
+use crate::source::{SourceError, failed, unreadable};
 
 /// How much a payload may hold: forty times the 100 MB in 60 files of an EL7 kernel.
 pub const LIMITS: Limits = Limits { bytes: 4 << 30, entries: 10_000, path: 255 };
@@ -64,7 +65,7 @@ impl Package {
     /// As [`Package::open`], with another name in messages.
     pub(super) fn named(path: &Path, name: &str) -> Result<Self, SourceError> {
         let header = |why: String| SrpmError::Header { package: name.to_owned(), why };
-        let mut file = BufReader::new(File::open(path).map_err(failed("open", path))?);
+        let mut file = BufReader::new(input::open(path).map_err(unreadable(path))?);
         let (mut bytes, start) = headers(&mut file).map_err(|cause| header(cause.to_string()))?;
         let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(|cause| header(cause.to_string()))?;
         if !metadata.is_source_package() {
@@ -84,7 +85,7 @@ impl Package {
     /// When there is no such key or signature, when the signature says nothing of the files, or when `gpgv` can't be run.
     pub fn signed_by(&self, key: &Path) -> Result<String, SourceError> {
         let unusable = |why: String| SrpmError::Key { key: key.to_owned(), why };
-        let text = fs::read_to_string(key).map_err(|cause| unusable(cause.to_string()))?;
+        let text = input::read_text(key).map_err(|cause| unusable(cause.to_string()))?;
         let keyring = signature::keyring(&text).map_err(unusable)?;
         let wrong = |why: String| SrpmError::Signature { package: self.name.clone(), key: key.to_owned(), why };
         let mut refused = "it has no signature of its header".to_owned();
@@ -114,7 +115,7 @@ impl Package {
     pub fn extract(&self, into: &Path, limits: Limits, stop: &Stop) -> Result<Vec<String>, SourceError> {
         let bad = |cause| SourceError::Archive { archive: self.name.clone(), cause };
         let damaged = |cause| bad(ArchiveError::Damaged(cause));
-        let mut file = File::open(&self.path).map_err(failed("open", &self.path))?;
+        let mut file = input::open(&self.path).map_err(unreadable(&self.path))?;
         file.seek(SeekFrom::Start(self.payload)).map_err(failed("read", &self.path))?;
         let mut names = Vec::new();
         payload::each(decompressed(file).map_err(bad)?, limits, stop, bad, |entry, content| {

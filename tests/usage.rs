@@ -1,0 +1,264 @@
+//! What a user gets wrong ends with exit code 2, and a message that names the remedy; never with 4, which is our own trouble.
+//!
+//! The real program is started; nothing is compiled or booted.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+struct Lab {
+    folder: TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn pipe(&self, name: &str) {
+        assert!(Command::new("mkfifo").arg(self.path(name)).status().unwrap().success());
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hangproof"));
+        command.args(words).current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("HANGPROOF_DEFINITIONS", env!("CARGO_MANIFEST_DIR")).env("HANGPROOF_CACHE", self.path("cache")).env("NO_COLOR", "1");
+        command
+    }
+
+    /// What the program said last, and its exit code. It may not wait for anything.
+    fn run(&self, words: &[&str]) -> (i32, String) {
+        self.ended(self.command(words))
+    }
+
+    fn ended(&self, mut command: Command) -> (i32, String) {
+        let began = Instant::now();
+        let mut child = command.spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if began.elapsed() > Duration::from_secs(60) {
+                child.kill().unwrap();
+                panic!("{command:?} doesn't end");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        let said = String::from_utf8(stderr).unwrap().replace(&self.folder.path().canonicalize().unwrap().display().to_string(), "LAB");
+        // Progress comes before it.
+        let from = said.find("error: ").unwrap_or_default();
+        (status.code().unwrap(), said[from..].trim_end().to_owned())
+    }
+}
+
+#[track_caller]
+fn refused((code, said): (i32, String), expected: &str) {
+    assert_eq!((code, said.as_str()), (2, expected));
+}
+
+#[test]
+fn a_source_that_is_none_is_the_users() {
+    let lab = Lab::new();
+    lab.write("damaged.tar.xz", b"\xfd7zXZ\0 and nothing of an archive");
+    let (code, said) = lab.run(&["build", "debian-6.1", "--source", "debian-6.1=damaged.tar.xz"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.starts_with("error: building debian-6.1: LAB/damaged.tar.xz: it is damaged or truncated: "), "{said}");
+    assert!(said.ends_with("; fetch it again"), "{said}");
+
+    lab.write("nonsense.deb", "no package");
+    refused(
+        lab.run(&["build", "debian-6.1-cloud", "--source", "debian-6.1-cloud=nonsense.deb"]),
+        "error: building debian-6.1-cloud: LAB/nonsense.deb is neither a Debian nor an rpm package: name that of a kernel, such as \
+         linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb",
+    );
+}
+
+#[test]
+fn a_compiler_that_is_missing_is_the_toolchains() {
+    let lab = Lab::new();
+    lab.write("tree/Makefile", "");
+    refused(
+        lab.run(&["build", "debian-6.1", "--source", "debian-6.1=tree", "--toolchain", "debian-6.1=host:gcc-99"]),
+        "error: building debian-6.1: the toolchain's compiler gcc-99 is not on this machine: `apt-get install gcc-99`, or choose another one with \
+         --toolchain KERNEL=host:COMPILER",
+    );
+}
+
+#[test]
+fn a_failed_build_is_told_once() {
+    let lab = Lab::new();
+    lab.write("tree/Makefile", "");
+    let words = ["build", "debian-6.1", "--source", "debian-6.1=tree", "--toolchain", "debian-6.1=host:gcc-99"];
+    let said = String::from_utf8(lab.command(&words).output().unwrap().stderr).unwrap();
+    assert_eq!(said.matches("gcc-99 is not on this machine").count(), 1, "{said}");
+}
+
+#[test]
+fn a_cache_that_can_be_none_is_the_users() {
+    let lab = Lab::new();
+    lab.write("file", "");
+    for (cache, why) in [("/proc/x", "No such file or directory (os error 2)"), ("file", "Not a directory (os error 20)")] {
+        let mut command = lab.command(&["build", "debian-6.1"]);
+        let root = if cache == "file" { "LAB/file" } else { cache };
+        refused(
+            lab.ended({
+                command.env("HANGPROOF_CACHE", cache);
+                command
+            }),
+            &format!("error: {root} can't be the store: {why}: name another folder with HANGPROOF_CACHE"),
+        );
+    }
+}
+
+#[test]
+fn a_damaged_report_is_named_with_the_place_of_the_damage() {
+    let lab = Lab::new();
+    let remedy = "bring it back as the run wrote it, or name another run's folder";
+    for (text, what) in [
+        ("", "line 1, column 0: EOF while parsing a value"),
+        ("{\n  \"schema\": 2,\n  \"hangproof\": 7\n}", "line 3, column 16 (hangproof): invalid type: integer `7`, expected a string"),
+        ("{\n  \"schema\": 2,\n  \"hangp", "line 3, column 8: EOF while parsing a string"),
+    ] {
+        lab.write("run/report.json", text);
+        let expected = format!("error: run/report.json is damaged, {what}: {remedy}");
+        refused(lab.run(&["rescore", "run"]), &expected);
+        refused(lab.run(&["report", "run", "--format", "md"]), &expected);
+    }
+    lab.write("run/report.json", "{\"schema\": 99, \"hangproof\": \"9.9.9\"}");
+    refused(
+        lab.run(&["rescore", "run"]),
+        "error: run/report.json has schema 99, this hangproof reads 2: use the hangproof 9.9.9 that wrote it",
+    );
+    refused(
+        lab.run(&["rescore", "nowhere"]),
+        "error: nowhere/report.json can't be read: No such file or directory (os error 2): name a run's folder, with all that the run wrote",
+    );
+}
+
+#[test]
+fn a_pipe_is_not_waited_for_and_a_device_not_read() {
+    let lab = Lab::new();
+    let odd = "is no regular file: name one, or the file that a link is to lead to";
+    for name in ["pipe", "zero"] {
+        fs::create_dir(lab.path(name)).unwrap();
+        let place = format!("{name}/report.json");
+        if name == "pipe" {
+            lab.pipe(&place)
+        } else {
+            std::os::unix::fs::symlink("/dev/zero", lab.path(&place)).unwrap()
+        }
+        let expected = format!("error: {place} can't be read: {odd}: name a run's folder, with all that the run wrote");
+        refused(lab.run(&["rescore", name]), &expected);
+        refused(lab.run(&["report", name, "--format", "md"]), &expected);
+    }
+    lab.pipe("source.tar.xz");
+    refused(
+        lab.run(&["build", "debian-6.1", "--source", "debian-6.1=source.tar.xz"]),
+        "error: source.tar.xz is no source: neither a folder nor a file that ends in .tar, .tar.gz, .tgz, .tar.xz, .txz, .tar.zst, .tzst, \
+         .src.rpm, .deb or .rpm; name a source tree, a tar archive, a source package or a kernel package",
+    );
+    lab.pipe("kernel.config");
+    refused(
+        lab.run(&["build", "debian-6.1", "--configuration", "debian-6.1=kernel.config"]),
+        "error: kernel.config is no configuration: not a file; name a file such as a kernel's `.config`",
+    );
+}
+
+#[test]
+fn a_misspelled_name_is_answered_with_the_right_one() {
+    let lab = Lab::new();
+    for (words, expected) in [
+        (&["build", "debian-6.2"][..], "kernel debian-6.2 is not defined: did you mean `debian-6.1`?"),
+        (&["image", "ext4-on-dm"], "image ext4-on-dm is not defined: did you mean `ext4-on-md`?"),
+        (&["run", "ext4-omo"], "pipeline ext4-omo is not defined: did you mean `ext4-oom`?"),
+        (&["run", "ext4-oom", "--kernel", "debian-6.1-el7m"], "kernel debian-6.1-el7m is not defined: did you mean `debian-6.1-el7mm`?"),
+        (&["shell", "debian-61"], "kernel debian-61 is not defined: did you mean `debian-6.1`?"),
+        (
+            &["bisect", "ext4-oom", "--over", "patches", "--kernel", "debian-6.1-el7mm-nofail-los"],
+            "kernel debian-6.1-el7mm-nofail-los is not defined: did you mean `debian-6.1-el7mm-nofail-lost`?",
+        ),
+        (
+            &["prove", "ext4-oom", "--baseline", "debian-6.1", "--candidate", "debian-6.1-el7m"],
+            "kernel debian-6.1-el7m is not defined: did you mean `debian-6.1-el7mm`?",
+        ),
+    ] {
+        refused(lab.run(words), &format!("error: {expected}"));
+    }
+}
+
+/// Copies the definitions that a kernel's build needs.
+fn definitions(into: &Path) {
+    for folder in ["compatibility", "kernels", "images", "patches", "pipelines/ext4-oom"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        fs::create_dir_all(into.join(folder)).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+            fs::copy(entry.path(), into.join(folder).join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_that_is_wrong_is_in_the_way_of_those_only_that_use_it() {
+    let lab = Lab::new();
+    definitions(&lab.path("definitions"));
+    lab.write("definitions/pipelines/mine/pipeline.yaml", "name: mine\ncolour: red\n");
+    lab.write("tree/Makefile", "");
+    // The compiler is looked at when everything of the definitions is fine.
+    let words = ["build", "debian-6.1", "--source", "debian-6.1=tree", "--toolchain", "debian-6.1=host:gcc-99"];
+    let output = lab.command(&[&["--definitions", "definitions"][..], &words].concat()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("warning: another pipeline is left out: pipelines/mine/pipeline.yaml:2:1: "), "{said}");
+    assert!(said.contains("error: building debian-6.1: the toolchain's compiler gcc-99 is not on this machine"), "{said}");
+    for words in [&["list"][..], &["run", "mine"]] {
+        let (code, said) = lab.run(&[&["--definitions", "definitions"], words].concat());
+        assert!(code == 2 && said.starts_with("pipelines/mine/pipeline.yaml:"), "{code} {said}");
+    }
+    let (code, said) = lab.run(&["--definitions", "definitions", "run", "ext4-omo"]);
+    assert_eq!((code, said.as_str()), (2, "error: pipeline ext4-omo is not defined: did you mean `ext4-oom`?"));
+}
+
+#[test]
+fn options_that_every_command_has_stand_apart() {
+    let lab = Lab::new();
+    for command in ["build", "run", "bisect", "gc"] {
+        let help = String::from_utf8(lab.command(&[command, "--help"]).output().unwrap().stdout).unwrap();
+        let (own, global) = help.split_once("\nGlobal options:\n").unwrap();
+        for option in ["--definitions", "--source", "--vault", "--toolchain", "--configuration", "--quiet"] {
+            let line = |text: &str| text.lines().any(|line| line.contains(&format!("{option} ")) || line.ends_with(option));
+            assert!(line(global) && !line(own), "{command}: {option}:\n{help}");
+        }
+        assert!(own.contains("\nOptions:\n") && !global.contains("--jobs"), "{help}");
+    }
+}
+
+#[test]
+fn an_old_cargo_is_refused_before_it_compiles() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let needs = |version: &str| {
+        lab.write("bin/cargo", format!("#!/bin/sh\necho 'cargo {version} (0123456789 2026-01-01)'\n"));
+        fs::set_permissions(lab.path("bin/cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", ". scripts/needs.sh; need_cargo"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        // Without a cargo in somebody's home.
+        shell.env("HOME", lab.folder.path()).env("SUDO_USER", "nobody").env("PATH", format!("{}:/usr/bin:/bin", lab.path("bin").display()));
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+        lab.ended(shell)
+    };
+    refused(needs("1.63.0"), "LAB/bin/cargo is 1.63.0, too old: install Rust 1.89 or later with rustup (https://rustup.rs)");
+    for fine in ["1.89.0", "1.100.1", "2.0.0-nightly"] {
+        assert_eq!(needs(fine), (0, String::new()));
+    }
+}
