@@ -26,6 +26,7 @@ pub mod search;
 pub mod shell;
 pub mod source;
 pub mod spec;
+pub mod starts;
 pub mod stats;
 pub mod store;
 pub mod trial;
