@@ -29,6 +29,7 @@ pub mod spec;
 pub mod starts;
 pub mod stats;
 pub mod store;
+pub mod text;
 pub mod trial;
 pub mod verdict;
 pub mod vm;

@@ -18,6 +18,7 @@ use crate::report::{Over, Point, SearchSetup};
 use crate::search::Design;
 use crate::spec::{ConfigurationBase, Definitions, Kernel, Modules, Name, Source};
 use crate::store::{Kept, Store};
+use crate::text::plain;
 
 /// How a point's kernel is made.
 #[derive(Debug)]
@@ -158,8 +159,7 @@ fn subject(patch: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let header = text.lines().take_while(|line| !line.starts_with("diff ") && !line.starts_with("--- "));
     let subject = header.filter_map(|line| line.strip_prefix("Subject: ")).next().unwrap_or_default();
-    let subject = subject.strip_prefix("[PATCH] ").unwrap_or(subject);
-    subject.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    plain(subject.strip_prefix("[PATCH] ").unwrap_or(subject))
 }
 
 /// What two configurations of a kernel differ in, symbol by symbol.

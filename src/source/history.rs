@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::Reader;
 use crate::program::{Program, ProgramError, last_lines};
+use crate::text::plain;
 
 /// Why a repository can't be searched.
 #[derive(Debug, thiserror::Error)]
@@ -142,9 +143,7 @@ impl Commit {
         let mut fields = line.splitn(3, '\0');
         let (id, parents, title) = (fields.next()?, fields.next()?, fields.next()?);
         let parent = parents.split(' ').next().unwrap_or_default().to_owned();
-        // A title goes to terminals.
-        let title = title.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        Some(Self { id: id.to_owned(), title, is_merge: parents.contains(' '), parent })
+        Some(Self { id: id.to_owned(), title: plain(title), is_merge: parents.contains(' '), parent })
     }
 
     /// Its name as people write it.
