@@ -143,10 +143,9 @@ impl Searching {
         self.course.report()
     }
 
-    /// How far it is.
+    /// How far it is, by its report.
     #[must_use]
-    pub fn progress(&self) -> Event {
-        let report = self.course.report();
+    pub fn progress(&self, report: &SearchReport) -> Event {
         let likeliest =
             report.likeliest.iter().take(3).map(|point| (point.point.what.chars().take(16).collect(), point.probability)).collect();
         let phase = if !self.course.hunt().bad_end_is_proven() {
