@@ -218,11 +218,8 @@ pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [o
 /// A fragment in the store, by its content.
 fn fragment(store: &Store, text: &str) -> Result<PathBuf> {
     let key = format!("fragment-{}.config", &blake3::hash(text.as_bytes()).to_hex()[..32]);
-    if let Some(found) = store.find(Kept::Sources, &key) {
-        return Ok(found);
+    match store.find(Kept::Sources, &key) {
+        Some(found) => Ok(found),
+        None => Ok(store.keep_file(Kept::Sources, &key, text.as_bytes())?),
     }
-    let scratch = store.work()?;
-    let path = scratch.path().join(&key);
-    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    Ok(store.keep(Kept::Sources, &key, &path)?)
 }

@@ -113,14 +113,6 @@ pub enum HistoryError {
         /// The line.
         line: String,
     },
-    /// What differs can't be written down.
-    #[error("write {}: {cause}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        cause: std::io::Error,
-    },
 }
 
 /// A commit.
@@ -304,18 +296,12 @@ impl Repository {
         Ok(names.iter().filter(|byte| **byte == 0).count())
     }
 
-    /// Writes what differs between two commits to a file, as a patch that makes `to` of `from`.
+    /// What differs between two commits, as a patch that makes `to` of `from`.
     ///
     /// # Errors
-    /// When git fails, or the file can't be written.
-    pub async fn difference(&self, from: &str, to: &str, place: &Path) -> Result<(), HistoryError> {
+    /// When git fails.
+    pub async fn difference(&self, from: &str, to: &str) -> Result<Vec<u8>, HistoryError> {
         let form = ["-p", "-r", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/"];
-        let text = self.git(["diff-tree"].into_iter().chain(form).chain([from, to, "--"])).success().await?;
-        let failed = |cause| HistoryError::Write { path: place.to_owned(), cause };
-        let folder = place.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        std::io::Write::write_all(&mut file, &text).map_err(failed)?;
-        file.persist(place).map_err(|error| failed(error.error))?;
-        Ok(())
+        Ok(self.git(["diff-tree"].into_iter().chain(form).chain([from, to, "--"])).success().await?)
     }
 }
