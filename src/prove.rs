@@ -1,19 +1,19 @@
 //! A proof that goes on: which trial is next, and what the ended ones mean. `run` runs them.
 //!
-//! Trials are recorded in the order in which they were started: one that ended waits for those that were started before it, or hangs, which end sooner than
-//! passes, would be counted too early. It starts nothing and writes nothing.
+//! Trials are recorded in the order of their starts (`starts`). It starts nothing and writes nothing.
 //!
 //! Read [`Proving`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::build::Manifest;
 use crate::event::{ArmProgress, Event};
-use crate::oracle::{Fault, Observation};
+use crate::oracle::Observation;
 use crate::plan::TrialId;
 use crate::proof::{Arm, Design, Order, Proof};
 use crate::report::{Candidate, ProofReport, Reading, Setup};
 use crate::spec::Name;
+use crate::starts::Starts;
 use crate::stats::anytime::run_needed;
 
 /// What is to be proved, before anything is built.
@@ -60,91 +60,40 @@ pub struct Proving {
     proof: Proof,
     order: Order,
     reading: Reading,
-    /// In the order of their starts; the first `recorded` are in the proof.
-    started: Vec<Started>,
-    recorded: usize,
-    again: VecDeque<TrialId>,
-    repeats: BTreeMap<Arm, u32>,
-}
-
-#[derive(Debug)]
-struct Started {
-    arm: Arm,
-    trial: TrialId,
-    end: End,
-}
-
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are as many as trials, and a box would be every reader's trouble")]
-enum End {
-    /// It still runs.
-    Open,
-    /// It showed this, after so many seconds of load.
-    Showed(Observation, f64),
-    /// It says nothing: it was tried again, interrupted, or its evidence is lost.
-    Withdrawn,
+    starts: Starts,
 }
 
 impl Proving {
     /// A proof without trials.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        Self {
-            proof: setup.proof(),
-            order: Order::new(setup.seed),
-            setup,
-            reading: Reading::default(),
-            started: Vec::new(),
-            recorded: 0,
-            again: VecDeque::new(),
-            repeats: BTreeMap::new(),
-        }
+        Self { proof: setup.proof(), order: Order::new(setup.seed), setup, reading: Reading::default(), starts: Starts::default() }
     }
 
     /// The next trial to start; none if there is nothing to do before another one ends.
     pub fn start(&mut self) -> Option<TrialId> {
-        let retried = if self.proof.is_done() { None } else { self.again.pop_front() };
-        let (arm, trial) = match retried {
-            Some(trial) => (self.setup.arm(&trial.kernel)?, trial),
-            None => {
-                let arm = self.order.next(&self.proof)?;
-                let kernel = self.setup.kernel(arm)?.clone();
-                let repeat = self.repeats.entry(arm).or_default();
-                *repeat += 1;
-                (arm, TrialId { kernel, mitigation: None, repeat: *repeat, attempt: 1 })
-            }
-        };
-        self.started.push(Started { arm, trial: trial.clone(), end: End::Open });
-        Some(trial)
+        if !self.proof.is_done()
+            && let Some(trial) = self.starts.retry()
+        {
+            return Some(trial);
+        }
+        let arm = self.order.next(&self.proof)?;
+        Some(self.starts.another(self.setup.kernel(arm)?))
     }
 
     /// Takes in the end of a trial; `again` says that it is to be tried once more instead.
     pub fn ended(&mut self, trial: &TrialId, observation: &Observation, load: f64, again: bool) {
-        let interrupted = matches!(observation, Observation::Invalid { fault: Fault::User, .. });
-        let end = if again || interrupted { End::Withdrawn } else { End::Showed(observation.clone(), load) };
-        if again {
-            self.again.push_back(trial.retried());
-        }
-        if let Some(started) = self.started.iter_mut().find(|started| started.trial == *trial) {
-            started.end = end;
-        }
-        while let Some(next) = self.started.get(self.recorded) {
-            match &next.end {
-                End::Open => return,
-                End::Showed(observation, load) => self.proof.record(self.reading.take(next.arm, observation, *load)),
-                End::Withdrawn => {}
+        for (trial, observation, load) in self.starts.ended(trial, observation, load, again) {
+            if let Some(arm) = self.setup.arm(&trial.kernel) {
+                self.proof.record(self.reading.take(arm, observation, load));
             }
-            self.recorded += 1;
         }
     }
 
     /// The proof so far. When nothing runs any more, that is all of it.
     #[must_use]
     pub fn report(&self) -> ProofReport {
-        let recorded = self.started[..self.recorded].iter().filter_map(|started| match &started.end {
-            End::Showed(observation, load) => Some((started.trial.clone(), observation, *load)),
-            End::Open | End::Withdrawn => None,
-        });
+        let recorded = self.starts.recorded().map(|(trial, observation, load)| (trial.clone(), observation, load));
         ProofReport::of(self.setup.clone(), recorded)
     }
 
@@ -174,7 +123,7 @@ mod tests {
     use crate::evidence::At;
     use crate::exit::Exit;
     use crate::oracle::hang::{Likeness, Signature};
-    use crate::oracle::{Hang, Pass, Witness};
+    use crate::oracle::{Fault, Hang, Pass, Witness};
     use crate::proof::{Answer, Finding, Reason};
     use crate::stats::Random;
 

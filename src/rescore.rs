@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::oracle::{Fault, Observation, observe};
 use crate::plan::TrialId;
 use crate::proof::Summary;
-use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, TrialReport, calibration, load_of, load_trial};
+use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, TrialReport, calibration, load_of, load_trial, observed};
 
 /// A run, judged again.
 #[derive(Debug)]
@@ -67,10 +67,8 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     let mut report = Report { kernels, ..saved.clone() };
     report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
     if let Some(before) = &saved.search {
-        let now = {
-            let order: Vec<TrialId> = before.trials.iter().map(|trial| trial.trial.clone()).collect();
-            Course::of(before.setup.clone(), &report.kernels, &order).report()
-        };
+        let order: Vec<TrialId> = before.trials.iter().map(|trial| trial.trial.clone()).collect();
+        let now = Course::of(before.setup.clone(), &report.kernels, &order).report();
         // A number that was written and read isn't the same to the last bit.
         if now.told() != before.told() {
             changes.push(format!("the search said: {}; it says: {}", before.told(), now.told()));
@@ -80,8 +78,7 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     if let Some(before) = &saved.step {
         let mut now = StepReport::new(before.design, before.commit.clone());
         before.unbuildable.iter().for_each(|why| now.cannot_be_built(why));
-        let results = report.kernels.iter().flat_map(|kernel| &kernel.results);
-        let observed: HashMap<&TrialId, &Observation> = results.map(|result| (&result.trial, &result.observation)).collect();
+        let observed = observed(&report.kernels);
         before
             .trials
             .iter()
@@ -103,8 +100,7 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
 
 /// The proof of the observations as they are now, in the order in which the trials were started.
 fn proved(before: &ProofReport, report: &Report, loads: &HashMap<TrialId, f64>, changes: &mut Vec<String>) -> ProofReport {
-    let results: HashMap<&TrialId, &Observation> =
-        report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| (&result.trial, &result.observation)).collect();
+    let results = observed(&report.kernels);
     let lost = Observation::Invalid { fault: Fault::Host, reason: "the report has no such trial any more".to_owned() };
     let trial = |trial: &TrialId| (trial.clone(), *results.get(trial).unwrap_or(&&lost), loads.get(trial).copied().unwrap_or_default());
     let now = ProofReport::of(before.setup.clone(), before.trials.iter().map(|recorded| trial(&recorded.trial)));

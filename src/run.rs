@@ -256,26 +256,24 @@ impl Run<'_> {
 
     /// Says how far a proof or a search is, and keeps its record up to date.
     fn went_on(&self, report: &mut Report, agenda: &Agenda) {
-        let proving = match agenda {
-            Agenda::Queue(_) => return,
-            Agenda::Proof(proving) => proving,
+        match agenda {
+            Agenda::Queue(_) => {}
+            Agenda::Proof(proving) => {
+                self.events.send(proving.progress());
+                let proof = proving.report();
+                let warned = report.proof.as_ref().is_some_and(|before| before.shortfall.is_some());
+                if let (Some(shortfall), false) = (&proof.shortfall, warned) {
+                    self.events.warn(shortfall.to_string());
+                }
+                report.proof = Some(proof);
+            }
             Agenda::Search(searching) => {
-                self.events.send(searching.progress());
-                report.search = Some(searching.report());
-                return;
+                let search = searching.report();
+                self.events.send(searching.progress(&search));
+                report.search = Some(search);
             }
-            Agenda::Step(stepping) => {
-                report.step = Some(stepping.report().clone());
-                return;
-            }
-        };
-        self.events.send(proving.progress());
-        let proof = proving.report();
-        let warned = report.proof.as_ref().is_some_and(|before| before.shortfall.is_some());
-        if let (Some(shortfall), false) = (&proof.shortfall, warned) {
-            self.events.warn(shortfall.to_string());
+            Agenda::Step(stepping) => report.step = Some(stepping.report().clone()),
         }
-        report.proof = Some(proof);
     }
 
     /// The kernels of the cells, each once, in the cells' order.

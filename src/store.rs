@@ -235,6 +235,17 @@ impl Store {
         }
     }
 
+    /// Writes a file into its place, whole.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn keep_file(&self, kept: Kept, key: &str, content: &[u8]) -> Result<PathBuf, StoreError> {
+        let scratch = self.work()?;
+        let path = scratch.path().join(key);
+        fs::write(&path, content).map_err(|cause| StoreError::Io { what: "write", path: path.clone(), cause })?;
+        self.keep(kept, key, &path)
+    }
+
     /// The lock of this name, if nobody holds it.
     ///
     /// # Errors

@@ -5,7 +5,6 @@
 //!
 //! Read [`Axis`] first.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -19,6 +18,7 @@ use crate::report::{Over, Point, SearchSetup};
 use crate::search::Design;
 use crate::spec::{ConfigurationBase, Definitions, Kernel, Modules, Name, Source, nearest};
 use crate::store::{Kept, Store};
+use crate::text::plain;
 
 /// How a point's kernel is made.
 #[derive(Debug)]
@@ -164,8 +164,7 @@ fn subject(patch: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let header = text.lines().take_while(|line| !line.starts_with("diff ") && !line.starts_with("--- "));
     let subject = header.filter_map(|line| line.strip_prefix("Subject: ")).next().unwrap_or_default();
-    let subject = subject.strip_prefix("[PATCH] ").unwrap_or(subject);
-    subject.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    plain(subject.strip_prefix("[PATCH] ").unwrap_or(subject))
 }
 
 /// What two configurations of a kernel differ in, symbol by symbol.
@@ -228,11 +227,8 @@ pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [o
 /// A fragment in the store, by its content.
 fn fragment(store: &Store, text: &str) -> Result<PathBuf> {
     let key = format!("fragment-{}.config", &blake3::hash(text.as_bytes()).to_hex()[..32]);
-    if let Some(found) = store.find(Kept::Sources, &key) {
-        return Ok(found);
+    match store.find(Kept::Sources, &key) {
+        Some(found) => Ok(found),
+        None => Ok(store.keep_file(Kept::Sources, &key, text.as_bytes())?),
     }
-    let scratch = store.work()?;
-    let path = scratch.path().join(&key);
-    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    Ok(store.keep(Kept::Sources, &key, &path)?)
 }

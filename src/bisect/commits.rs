@@ -259,10 +259,8 @@ impl Commits {
         if let Some(found) = store.find(Kept::Sources, &key) {
             return Ok(found);
         }
-        let scratch = store.work()?;
-        let path = scratch.path().join(&key);
-        self.repository.difference(from, to, &path).await.map_err(history)?;
-        Ok(store.keep(Kept::Sources, &key, &path)?)
+        let patch = self.repository.difference(from, to).await.map_err(history)?;
+        Ok(store.keep_file(Kept::Sources, &key, &patch)?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A search that goes on: which kernel is built next, which trial is made, and what the ended ones mean. `run` builds and runs them.
 //!
-//! Trials are recorded in the order in which they were started, as in a proof: hangs end sooner than passes. It decides nothing by itself: that is
-//! `search`'s, through [`crate::report::Course`].
+//! Trials are recorded in the order of their starts (`starts`), as in a proof. It decides nothing by itself: that is `search`'s, through
+//! [`crate::report::Course`].
 //!
 //! Read [`Searching`] first, then [`Axis`], which knows how a point's kernel is made.
 
@@ -9,7 +9,7 @@ mod axis;
 mod commits;
 mod stepping;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 pub use axis::{Axis, Frame, over_config, over_kernels, over_patches};
@@ -21,6 +21,7 @@ use crate::oracle::{Fault, Observation};
 use crate::plan::TrialId;
 use crate::report::{Course, KernelReport, Report, SearchReport, SearchSetup};
 use crate::spec::Name;
+use crate::starts::Starts;
 
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,27 +36,9 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Searching {
     course: Course,
-    /// In the order of their starts; the first `recorded` are in the course.
-    started: Vec<Started>,
-    recorded: usize,
-    again: VecDeque<TrialId>,
-    repeats: BTreeMap<Name, u32>,
+    starts: Starts,
     built: BTreeSet<Name>,
     clock: Clock,
-}
-
-#[derive(Debug)]
-struct Started {
-    trial: TrialId,
-    end: End,
-}
-
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are as many as trials, and a box would be every reader's trouble")]
-enum End {
-    Open,
-    Showed(Observation),
-    Withdrawn,
 }
 
 /// What builds and trials took, for choosing and for the time that is left.
@@ -104,15 +87,8 @@ impl Searching {
         course.go_on();
         // Trials that were repeated or cut short have numbers too.
         let last = |kernel: &KernelReport| Some((kernel.name.clone(), kernel.results.iter().map(|result| result.trial.repeat).max()?));
-        Self {
-            course,
-            started: Vec::new(),
-            recorded: 0,
-            again: VecDeque::new(),
-            repeats: kernels.iter().filter_map(last).collect(),
-            built: BTreeSet::new(),
-            clock,
-        }
+        let starts = Starts::after(kernels.iter().filter_map(last).collect());
+        Self { course, starts, built: BTreeSet::new(), clock }
     }
 
     /// What to do next; nothing if there is an answer, or nothing to do before a trial ends.
@@ -123,8 +99,8 @@ impl Searching {
         if hunt.answer(&posterior).is_some() {
             return None;
         }
-        if let Some(trial) = self.again.pop_front() {
-            return Some(self.start(trial));
+        if let Some(trial) = self.starts.retry() {
+            return Some(Next::Trial(trial));
         }
         let build = match (self.clock.builds.mean(), self.clock.trials.mean()) {
             (Some(build), Some(trial)) if trial > 0.0 => build / trial * self.clock.jobs as f64,
@@ -137,15 +113,7 @@ impl Searching {
         if !self.built.contains(&kernel) {
             return Some(Next::Build(kernel));
         }
-        let repeat = self.repeats.entry(kernel.clone()).or_default();
-        *repeat += 1;
-        let trial = TrialId { kernel, mitigation: None, repeat: *repeat, attempt: 1 };
-        Some(self.start(trial))
-    }
-
-    fn start(&mut self, trial: TrialId) -> Next {
-        self.started.push(Started { trial: trial.clone(), end: End::Open });
-        Next::Trial(trial)
+        Some(Next::Trial(self.starts.another(&kernel)))
     }
 
     /// A kernel was built, in so many seconds; the signature is that of what runs.
@@ -163,20 +131,9 @@ impl Searching {
     /// Takes in the end of a trial; `again` says that it is to be tried once more instead.
     pub fn ended(&mut self, trial: &TrialId, observation: &Observation, seconds: f64, again: bool) {
         self.clock.trials.add(seconds);
-        let interrupted = matches!(observation, Observation::Invalid { fault: Fault::User, .. });
-        if again {
-            self.again.push_back(trial.retried());
-        }
-        if let Some(started) = self.started.iter_mut().find(|started| started.trial == *trial) {
-            started.end = if again || interrupted { End::Withdrawn } else { End::Showed(observation.clone()) };
-        }
-        while let Some(next) = self.started.get(self.recorded) {
-            match &next.end {
-                End::Open => return,
-                End::Showed(observation) => self.course.take(&next.trial, observation),
-                End::Withdrawn => {}
-            }
-            self.recorded += 1;
+        // A search counts trials, whatever their load.
+        for (trial, observation, _) in self.starts.ended(trial, observation, 0.0, again) {
+            self.course.take(trial, observation);
         }
     }
 
@@ -186,10 +143,9 @@ impl Searching {
         self.course.report()
     }
 
-    /// How far it is.
+    /// How far it is, by its report.
     #[must_use]
-    pub fn progress(&self) -> Event {
-        let report = self.course.report();
+    pub fn progress(&self, report: &SearchReport) -> Event {
         let likeliest =
             report.likeliest.iter().take(3).map(|point| (point.point.what.chars().take(16).collect(), point.probability)).collect();
         let phase = if !self.course.hunt().bad_end_is_proven() {

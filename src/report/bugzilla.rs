@@ -5,7 +5,8 @@
 use super::account::{Block, account, distinct};
 use super::case::Case;
 use super::materials::Material;
-use super::text::{plain, wrapped};
+use super::text::wrapped;
+use crate::text::plain;
 
 /// Bugzilla wraps comments at 80 columns, and quotes them with `> `.
 const WIDTH: usize = 76;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString};
 
 use super::case::{Case, arm};
-use super::text::plain;
 use super::{KernelReport, TrialReport};
 use crate::oracle::Observation;
+use crate::text::plain;
 use crate::verdict::Verdict;
 
 /// The report as JUnit XML.

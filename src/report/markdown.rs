@@ -6,7 +6,7 @@
 
 use super::account::{Block, account};
 use super::case::{Case, arm};
-use super::text::plain;
+use crate::text::plain;
 
 /// The report as Markdown.
 #[must_use]

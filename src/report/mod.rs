@@ -28,7 +28,7 @@ mod text;
 mod timeline;
 mod trials;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -256,6 +256,12 @@ impl KernelReport {
             Verdict::Inconclusive => first("invalid").or(self.results.last()),
         }
     }
+}
+
+/// What each trial of these kernels showed.
+#[must_use]
+pub fn observed(kernels: &[KernelReport]) -> HashMap<&TrialId, &Observation> {
+    kernels.iter().flat_map(|kernel| &kernel.results).map(|result| (&result.trial, &result.observation)).collect()
 }
 
 impl KernelReport {

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 
-use super::KernelReport;
 use super::proof::Reading;
+use super::{KernelReport, observed};
 use crate::exit::Exit;
 use crate::oracle::Observation;
 use crate::oracle::hang::Signature;
@@ -201,8 +201,7 @@ impl Course {
                 None => course.unbuildable(&kernel.name, kernel.build_error.as_deref().unwrap_or_default()),
             }
         }
-        let results = kernels.iter().flat_map(|kernel| &kernel.results);
-        let observed: HashMap<_, _> = results.map(|result| (&result.trial, &result.observation)).collect();
+        let observed = observed(kernels);
         for trial in order {
             if let Some(observation) = observed.get(trial) {
                 course.take(trial, observation);

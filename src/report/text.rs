@@ -1,4 +1,4 @@
-//! Plain text for a bug tracker: wrapped, and without what a terminal or a markup would take for itself.
+//! Plain text for a bug tracker, wrapped.
 //!
 //! Read [`wrapped`].
 
@@ -16,12 +16,6 @@ pub(super) fn wrapped(text: &str, width: usize, first: &str, rest: &str) -> Stri
         .break_words(false)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     textwrap::wrap(text, options).iter().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// `text` on one line, without control characters.
-#[must_use]
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim_end().to_owned()
 }
 
 /// A number of things, as in `1 CPU` and `2 CPUs`.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::git::Reader;
 use crate::fault::Whose;
 use crate::program::{Program, ProgramError, last_lines};
+use crate::text::plain;
 
 /// Why a repository can't be searched.
 #[derive(Debug, thiserror::Error)]
@@ -113,14 +114,6 @@ pub enum HistoryError {
         /// The line.
         line: String,
     },
-    /// What differs can't be written down.
-    #[error("write {}: {cause}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        cause: std::io::Error,
-    },
 }
 
 impl HistoryError {
@@ -138,7 +131,7 @@ impl HistoryError {
             | Self::Swapped { .. }
             | Self::Apart { .. }
             | Self::Aside { .. } => Whose::Definition,
-            Self::Program(_) | Self::Unreadable { .. } | Self::Write { .. } => Whose::Ours,
+            Self::Program(_) | Self::Unreadable { .. } => Whose::Ours,
         }
     }
 }
@@ -163,9 +156,7 @@ impl Commit {
         let mut fields = line.splitn(3, '\0');
         let (id, parents, title) = (fields.next()?, fields.next()?, fields.next()?);
         let parent = parents.split(' ').next().unwrap_or_default().to_owned();
-        // A title goes to terminals.
-        let title = title.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        Some(Self { id: id.to_owned(), title, is_merge: parents.contains(' '), parent })
+        Some(Self { id: id.to_owned(), title: plain(title), is_merge: parents.contains(' '), parent })
     }
 
     /// Its name as people write it.
@@ -326,18 +317,12 @@ impl Repository {
         Ok(names.iter().filter(|byte| **byte == 0).count())
     }
 
-    /// Writes what differs between two commits to a file, as a patch that makes `to` of `from`.
+    /// What differs between two commits, as a patch that makes `to` of `from`.
     ///
     /// # Errors
-    /// When git fails, or the file can't be written.
-    pub async fn difference(&self, from: &str, to: &str, place: &Path) -> Result<(), HistoryError> {
+    /// When git fails.
+    pub async fn difference(&self, from: &str, to: &str) -> Result<Vec<u8>, HistoryError> {
         let form = ["-p", "-r", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/"];
-        let text = self.git(["diff-tree"].into_iter().chain(form).chain([from, to, "--"])).success().await?;
-        let failed = |cause| HistoryError::Write { path: place.to_owned(), cause };
-        let folder = place.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        std::io::Write::write_all(&mut file, &text).map_err(failed)?;
-        file.persist(place).map_err(|error| failed(error.error))?;
-        Ok(())
+        Ok(self.git(["diff-tree"].into_iter().chain(form).chain([from, to, "--"])).success().await?)
     }
 }
