@@ -76,6 +76,7 @@ impl Line {
     }
 
     /// The published way. Its line begins with the good end, which it takes for good without a proof.
+    #[cfg(feature = "measure")]
     fn anchor(self, random: &mut Random) -> (bool, u64) {
         let first_bad = 1 + random.below(self.positions);
         let jeffreys = Prior { hang: 0.5, pass: 0.5 };
@@ -96,6 +97,7 @@ impl Line {
     }
 
     /// git's way, with repeats for this hang rate: none of the steps may call a bad one good.
+    #[cfg(feature = "measure")]
     fn fixed(self, random: &mut Random) -> (bool, u64) {
         let first_bad = random.below(self.positions);
         let steps = (self.positions as f64).log2().ceil().max(1.0);
@@ -184,7 +186,7 @@ fn a_long_line_takes_few_boots() {
 }
 
 #[test]
-#[ignore = "takes minutes in a debug build; `scripts/bench search` runs it"]
+#[cfg(feature = "measure")]
 #[expect(clippy::print_stdout, reason = "the table is what it is for")]
 fn boots_beside_other_ways() {
     println!(
