@@ -23,7 +23,7 @@ install_missing() {
         as_root="sudo"
     else
         echo "missing packages; as root, run:" >&2
-        echo "  apt-get update && apt-get install --no-install-recommends -y$missing" >&2
+        echo "  apt-get update${missing:+ && apt-get install --no-install-recommends -y$missing}" >&2
         exit 2
     fi
     $as_root apt-get update -qq || echo "warning: apt-get update failed; trying with the lists that are there" >&2

@@ -11,11 +11,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::fault::Whose;
 
@@ -308,9 +309,10 @@ impl Store {
     /// Writes a note. A note only saves work, so that it couldn't be written is no error.
     pub fn remember<T: serde::Serialize>(&self, name: &str, note: &T) {
         let folder = self.root.join("notes");
-        let Ok(mut file) = tempfile::NamedTempFile::new_in(&folder) else { return };
-        if serde_json::to_writer(&mut file, note).is_ok() {
-            let _ = file.persist(folder.join(name));
+        let (Ok(scratch), Ok(text)) = (self.work(), serde_json::to_vec(note)) else { return };
+        let new = scratch.path().join("note");
+        if fs::write(&new, text).is_ok() {
+            let _ = fs::rename(new, folder.join(name));
         }
     }
 
@@ -362,6 +364,8 @@ fn sweep_folder(parent: &Path) -> Vec<PathBuf> {
     let stale = entries
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX))
+        // Everybody may write to the system's temporary folder: what another user made there is not for us to open or remove.
+        .filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == geteuid().as_raw()))
         .map(|entry| entry.path())
         .filter(|path| owner_is_dead(path));
     stale.inspect(|path| remove_stale(path)).collect()
@@ -369,7 +373,8 @@ fn sweep_folder(parent: &Path) -> Vec<PathBuf> {
 
 /// A folder's owner is dead when its lock is free. A folder without a lock file is being made or removed right now, or is not ours.
 fn owner_is_dead(folder: &Path) -> bool {
-    let Ok(file) = OpenOptions::new().write(true).open(folder.join(LOCK)) else { return false };
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Ok(file) = OpenOptions::new().write(true).custom_flags(flags).open(folder.join(LOCK)) else { return false };
     flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
@@ -415,7 +420,7 @@ fn processes_naming(folder: &Path) -> Vec<Pid> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -435,6 +440,33 @@ mod tests {
         assert_eq!(sweep_folder(&store.root().join("work")), std::slice::from_ref(&stale));
         assert!(held.path().exists());
         assert!(!stale.exists());
+    }
+
+    #[test]
+    fn sweep_leaves_and_opens_nothing_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let [link, waiting] = ["hangproof-link", "hangproof-fifo"].map(|name| folder.path().join(name));
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join(LOCK), "").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+        fs::create_dir(&waiting).unwrap();
+        // A plain open of it for writing never returns.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            waiting.join(LOCK),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let others = folder.path().join("hangproof-others");
+        fs::create_dir(&others).unwrap();
+        fs::write(others.join(LOCK), "").unwrap();
+        let given = std::os::unix::fs::chown(&others, Some(65_534), None);
+        let swept = sweep_folder(folder.path());
+        // Without root the folder can't be another's.
+        assert_eq!(swept, if given.is_ok() { vec![] } else { vec![others] });
+        assert!(link.exists() && waiting.exists() && elsewhere.path().join(LOCK).exists());
     }
 
     #[test]

@@ -386,7 +386,9 @@ impl<'a> Watch<'a> {
             }
             Signal::Output(line) => match Count::parse(&line) {
                 Some(count) => {
-                    self.rate.push_back((at, count.operations));
+                    if self.rate.back().is_none_or(|(last, _)| at.since(*last) >= GRAIN) {
+                        self.rate.push_back((at, count.operations));
+                    }
                     thin(&mut evidence.counts, at, count, |count| *count);
                 }
                 None => keep_last(&mut evidence.output, line),
@@ -502,13 +504,39 @@ fn keep_last(output: &mut Vec<String>, line: String) {
     output.push(line);
 }
 
-/// Appends an entry, dropping the one before it if it and its neighbours say the same: the first and the last of a run of equals are kept.
+/// What the clocks tell apart: a tenth of the shortest interval of beats. A guest may say more often how far it is; it isn't kept.
+const GRAIN: Duration = Duration::from_millis(100);
+
+/// Appends an entry, dropping the one before it if it and its neighbours say the same (the first and the last of a run of equals are kept), or if it
+/// stands within [`GRAIN`] between them.
 fn thin<T, K: PartialEq>(entries: &mut Vec<(At, T)>, at: At, entry: T, says: impl Fn(&T) -> K) {
-    if let [.., (_, before), (_, last)] = entries.as_slice()
-        && says(before) == says(last)
-        && says(last) == says(&entry)
+    if let [.., (since, before), (_, last)] = entries.as_slice()
+        && (at.since(*since) < GRAIN || says(before) == says(last) && says(last) == says(&entry))
     {
         entries.pop();
     }
     entries.push((at, entry));
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_says_too_often_is_not_kept() {
+        let mut entries = Vec::new();
+        (0..1_000_000u64).for_each(|n| thin(&mut entries, At(n / 100), n, |n| *n));
+        assert!(entries.len() <= 250, "{}", entries.len());
+        assert_eq!((entries.first().unwrap().1, entries.last().unwrap().1), (0, 999_999));
+        let gaps = entries.windows(2).map(|two| two[1].0.since(two[0].0));
+        assert!(gaps.max().unwrap() <= GRAIN, "progress is late by the grain at most");
+    }
+
+    #[test]
+    fn slow_words_are_all_kept_but_for_repetitions() {
+        let mut entries = Vec::new();
+        [1, 2, 2, 2, 2, 3].into_iter().enumerate().for_each(|(index, n)| thin(&mut entries, At(200 * index as u64), n, |n| *n));
+        assert_eq!(entries.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2, 2, 3]);
+    }
 }

@@ -411,6 +411,16 @@ async fn a_signature_is_checked_when_a_key_is_given() {
     assert_eq!(signed_by, bench.fingerprint("good"));
     let wrong = bench.error(&with(&other)).await;
     assert!(wrong.starts_with(&format!("{FILE} isn't signed by a key of {}: ", other.display())), "{wrong}");
+    // A key may be in binary form.
+    let binary = bench.path("good.gpg");
+    fs::write(&binary, {
+        use base64::Engine as _;
+        let text = fs::read_to_string(&good).unwrap();
+        let body: String = text.lines().filter(|line| !line.starts_with(['-', '='])).collect();
+        base64::engine::general_purpose::STANDARD.decode(body).unwrap()
+    })
+    .unwrap();
+    bench.fetch(&with(&binary)).await.unwrap();
     // Words of the armour around what is no key.
     let armoured = bench.path("armoured.asc");
     fs::write(&armoured, "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n").unwrap();
@@ -419,6 +429,14 @@ async fn a_signature_is_checked_when_a_key_is_given() {
     let none = bench.path("none.asc");
     fs::write(&none, "no key").unwrap();
     assert!(bench.error(&with(&none)).await.starts_with(&format!("{} holds no usable key: ", none.display())));
+    bench.key("lost");
+    let (revoked, package_of_good) = (bench.path("lost.asc"), fs::read(&package).unwrap());
+    bench.sign(&package, "lost");
+    bench.fetch(&with(&revoked)).await.unwrap();
+    bench.revoke("lost");
+    let said = bench.error(&with(&revoked)).await;
+    assert!(said.contains(&format!("isn't signed by a key of {}: that key is revoked; ", revoked.display())), "{said}");
+    fs::write(&package, package_of_good).unwrap();
     // The signature is of the header; another payload behind it isn't signed.
     let whole = fs::read(&package).unwrap();
     fs::write(&package, repacked(&whole, &cpio_entry("kernel.spec", 0o100_644, b"Name: evil\n"))).unwrap();

@@ -24,6 +24,7 @@ use self::hang::{Likeness, Signature, Stuck, likeness};
 use self::signature::Kind;
 use self::wait::ClosedWait;
 use crate::evidence::{At, Beside, Evidence, QmpFact, ReproducerEnd, Trouble, VmEnd};
+use crate::text::plain;
 
 /// What one trial showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -611,9 +612,15 @@ impl Observation {
         }
     }
 
-    /// One line about it.
+    /// One line about it, of at most 500 characters. The guest's words in it are clean.
     #[must_use]
     pub fn detail(&self) -> String {
+        const MOST: usize = 500;
+        let line = plain(&self.line());
+        if line.chars().count() <= MOST { line } else { line.chars().take(MOST - 1).chain(['…']).collect() }
+    }
+
+    fn line(&self) -> String {
         match self {
             Self::Pass(pass) => {
                 let operations = pass.operations.map_or_else(String::new, |n| format!("{n} operations, "));

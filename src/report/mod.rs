@@ -236,7 +236,7 @@ impl KernelReport {
             return Some(format!("not built: {}", error.lines().next().unwrap_or_default()));
         }
         Some(match self.decisive().map(|result| &result.observation) {
-            Some(Observation::Invalid { fault, reason }) => format!("{fault}: {reason}"),
+            Some(seen @ Observation::Invalid { .. }) => seen.detail(),
             Some(seen) => format!("{} in {} of {} trials: {}", seen.word(), self.trials.boot_failure, self.trials.valid(), seen.detail()),
             None => "no trial".to_owned(),
         })

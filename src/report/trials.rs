@@ -17,8 +17,8 @@ use crate::plan::TrialId;
 const EVIDENCE: &str = "evidence.json";
 const CONSOLE: &str = "console.log";
 
-/// Largest of them: a console is cut at a few MiB, and all else of a trial is less.
-const LARGEST: u64 = 256 << 20;
+/// Largest of them: a console is cut at a few MiB; a look has up to 8 MiB, and a trial some dozens of them.
+const LARGEST: u64 = 1 << 30;
 
 /// A trial's folder, relative to the run's.
 #[must_use]

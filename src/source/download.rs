@@ -52,6 +52,8 @@ const PART: &str = "archive.part";
 
 /// What the server said that the part is of: an `ETag`, or else a date (RFC 9110, 13.1.5).
 const VALIDATOR: &str = "validator";
+/// The server's answer, as curl writes it.
+const HEADERS: &str = "headers";
 
 /// Downloads `url` into `folder`, where an earlier attempt may have left a part of it. Returns the file.
 ///
@@ -108,7 +110,7 @@ impl Ended {
 
 /// One run of curl, which adds to the part.
 async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Result<Output, SourceError> {
-    let headers = tempfile::NamedTempFile::new().map_err(super::failed("create a file in", &std::env::temp_dir()))?;
+    let headers = folder.join(HEADERS);
     let already = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
     let validator = folder.join(VALIDATOR);
     let mut curl = Program::new("curl", "curl").within(still(folder));
@@ -116,14 +118,14 @@ async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Res
         .args(["--fail", "--location", "--silent", "--show-error", "--connect-timeout", "30"])
         .args(["--speed-limit", "1024", "--speed-time", "60", "--proto", "=http,https", "--continue-at", "-"])
         .arg("--dump-header")
-        .arg(headers.path())
+        .arg(&headers)
         .arg("--output")
         .arg(part);
     if let (true, Ok(seen)) = (already > 0, std::fs::read_to_string(&validator)) {
         curl.command.args(["--header", &format!("If-Range: {seen}")]);
     }
     curl.command.args(["--url", url]);
-    let said = || std::fs::read_to_string(headers.path()).unwrap_or_default();
+    let said = || std::fs::read_to_string(&headers).unwrap_or_default();
     let total = || header(&said(), "content-length").and_then(|length| length.parse::<u64>().ok()).map(|length| length + already);
     let mut output = watched(curl.output(), folder, url, total, events).await?;
     let said = said();

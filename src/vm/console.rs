@@ -70,7 +70,8 @@ impl Lines {
             return None;
         }
         self.kept += size;
-        Some(String::from_utf8_lossy(&line).into_owned())
+        // The control characters of above ASCII, which take two bytes, are left.
+        Some(String::from_utf8_lossy(&line).replace(|c: char| c.is_control() && c != '\t', ""))
     }
 }
 
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn control_characters_and_colours_are_removed() {
         let mut lines = Lines::default();
-        assert_eq!(lines.push(b"\x1b[2J\x1b[1;31mred\x1b[0m\r\npl\x00ain\ttab\x07\r\nunfin"), ["red", "plain\ttab"]);
+        assert_eq!(lines.push(b"\x1b[2J\x1b[1;31mred\x1b[0m\r\npl\x00ain\ttab\x07\xc2\x9b\r\nunfin"), ["red", "plain\ttab"]);
         assert_eq!(lines.finish().as_deref(), Some("unfin"));
         assert_eq!(lines.finish(), None);
     }

@@ -250,6 +250,16 @@ impl Bench {
         file
     }
 
+    /// Revokes a key, by what GnuPG keeps for that day; its file says so too.
+    pub fn revoke(&self, name: &str) {
+        let kept = self.path("gnupg/openpgp-revocs.d").join(format!("{}.rev", self.fingerprint(name).to_ascii_uppercase()));
+        let revocation = self.path("revocation");
+        // A colon keeps it from being used by accident.
+        fs::write(&revocation, fs::read_to_string(kept).unwrap().replace(":-----BEGIN", "-----BEGIN")).unwrap();
+        self.gpg(&["--import", revocation.to_str().unwrap()]);
+        fs::write(self.path(&format!("{name}.asc")), self.gpg(&["--armor", "--export", name])).unwrap();
+    }
+
     pub fn fingerprint(&self, name: &str) -> String {
         let listed = self.gpg(&["--with-colons", "--list-keys", name]);
         let line = listed.lines().find(|line| line.starts_with("fpr:")).unwrap();

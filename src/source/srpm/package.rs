@@ -85,8 +85,8 @@ impl Package {
     /// When there is no such key or signature, when the signature says nothing of the files, or when `gpgv` can't be run.
     pub fn signed_by(&self, key: &Path) -> Result<String, SourceError> {
         let unusable = |why: String| SrpmError::Key { key: key.to_owned(), why };
-        let text = input::read_text(key).map_err(|cause| unusable(cause.to_string()))?;
-        let keyring = signature::keyring(&text).map_err(unusable)?;
+        let keys = input::read(key, input::LARGEST_TEXT).map_err(|cause| unusable(cause.to_string()))?;
+        let keyring = signature::keyring(&keys).map_err(unusable)?;
         let wrong = |why: String| SrpmError::Signature { package: self.name.clone(), key: key.to_owned(), why };
         let mut refused = "it has no signature of its header".to_owned();
         for signature in self.signatures() {
@@ -176,8 +176,8 @@ fn plain_name(entry: &Entry) -> Result<&str, Refusal> {
     if plain.is_empty() || plain.contains('/') || plain == "." { Err(Refusal::NotFlat) } else { Ok(plain) }
 }
 
-/// The bytes of the lead and the two headers, and where the second begins, which leaves `file` where the payload begins. What an index says is compared with what there is: the
-/// crate slices by it.
+/// The bytes of the lead and the two headers, and where the second begins. This leaves `file` where the payload begins. What an index says is compared
+/// with what there is: the crate slices by it.
 fn headers(file: &mut impl Read) -> io::Result<(Vec<u8>, usize)> {
     let mut bytes = vec![0; LEAD];
     file.read_exact(&mut bytes)?;
