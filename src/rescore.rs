@@ -56,8 +56,7 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
             }
             results.push(TrialReport { observation, ..result.clone() });
         }
-        let build = kernel.build.clone().ok_or_else(|| kernel.build_error.clone().unwrap_or_default());
-        let now = KernelReport::new(kernel.cell(), results, build);
+        let now = KernelReport::new(kernel.cell(), results, kernel.built());
         if now.verdict != kernel.verdict {
             let with = kernel.mitigation.as_ref().map_or_else(String::new, |mitigation| format!(" with {mitigation}"));
             changes.push(format!("{}{with}: the verdict was {}, is {}", kernel.name, kernel.verdict, now.verdict));

@@ -29,8 +29,8 @@ use crate::plan::{Cell, TrialId, interleave};
 use crate::proof::Design;
 use crate::prove::{Proving, Wanted};
 use crate::report::{
-    Host, KernelReport, Report, SCHEMA, SearchReport, SearchSetup, StepReport, TrialReport, calibration, forget_unfinished, load_of,
-    save_inputs, save_trial, trial_folder,
+    Host, KernelReport, NotBuilt, Report, SCHEMA, SearchReport, SearchSetup, StepReport, TrialReport, calibration, forget_unfinished,
+    load_of, save_inputs, save_trial, trial_folder,
 };
 use crate::reporting::save_page;
 use crate::reproducer::{self, Ready};
@@ -209,7 +209,7 @@ impl Run<'_> {
                 }
                 // A proof without one of its arms proves nothing.
                 Err(error) if matches!(self.plan, Plan::Proof(_)) => return Err(error).with_context(|| format!("building {name}")),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(NotBuilt { trouble: error.fault() == Whose::Ours, why: error.to_string() }),
             };
             for cell in report.kernels.iter_mut().filter(|cell| cell.name == *name) {
                 *cell = KernelReport::new(cell.cell(), Vec::new(), manifest.clone());
@@ -395,7 +395,7 @@ impl Run<'_> {
                 seconds: took.as_secs_f64(),
                 repeated: again && !*self.stop.borrow(),
             });
-            let build = kernel.build.take().ok_or_else(|| kernel.build_error.take().unwrap_or_default());
+            let build = kernel.built();
             *kernel = KernelReport::new(kernel.cell(), results, build);
             self.went_on(report, &agenda);
             self.save(report)?;
@@ -418,7 +418,7 @@ impl Run<'_> {
                 built.insert(kernel.clone(), made);
                 Ok(manifest)
             }
-            Err(error) if error.fault() == Whose::Source => Err(error.to_string()),
+            Err(error) if error.fault() == Whose::Source => Err(NotBuilt { why: error.to_string(), trouble: false }),
             Err(error) => return Err(error).with_context(|| format!("building {kernel}")),
         };
         let known = report.kernels.iter().find(|other| other.name == *kernel).and_then(|known| known.build.as_ref());
@@ -428,7 +428,7 @@ impl Run<'_> {
         {
             bail!(OtherSearch { what: format!("{kernel}, which was built anew,"), command: report.command.clone() });
         }
-        agenda.built(kernel, manifest.as_ref().map_err(String::as_str), began.elapsed());
+        agenda.built(kernel, manifest.as_ref().map_err(|not_built| not_built.why.as_str()), began.elapsed());
         // A search that goes on has it already.
         if report.kernels.iter().all(|other| other.name != *kernel) {
             let cell = Cell { kernel: kernel.clone(), mitigation: None, expected: None };
@@ -474,7 +474,13 @@ impl Run<'_> {
     }
 
     async fn empty_report(&self, started: jiff::Timestamp, shared: &Shared) -> Report {
-        let kernel = |cell: &Cell| KernelReport::new(cell.clone(), Vec::new(), Err("the run ended before it was built".to_owned()));
+        let kernel = |cell: &Cell| {
+            KernelReport::new(
+                cell.clone(),
+                Vec::new(),
+                Err(NotBuilt { why: "the run ended before it was built".to_owned(), trouble: false }),
+            )
+        };
         Report {
             schema: SCHEMA,
             hangproof: env!("CARGO_PKG_VERSION").to_owned(),

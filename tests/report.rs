@@ -10,11 +10,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hangproof::evidence::{At, Evidence};
+use hangproof::exit::Exit;
 use hangproof::oracle::{Fault, Observation, Witness, observe};
 use hangproof::plan::{Cell, TrialId};
 use hangproof::report::{
-    Case, KernelReport, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, junit, load_trial,
-    markdown, save_inputs, save_trial, scoreboard, trial_folder,
+    Case, KernelReport, NotBuilt, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, junit,
+    load_trial, markdown, save_inputs, save_trial, scoreboard, trial_folder,
 };
 use hangproof::stats::anytime::sequence;
 use hangproof::stats::interval;
@@ -407,4 +408,26 @@ async fn a_run_keeps_what_went_into_its_kernels() {
     let other = tempfile::tempdir().unwrap();
     let missing = save_inputs(other.path(), root.path(), &built).unwrap();
     assert_eq!(missing, ["patches/one.patch of tiny-fixed was changed since, and is not in the run's folder"]);
+}
+
+/// A cause of ours ends as trouble, so that a nightly job doesn't take it for a kernel without an answer.
+#[test]
+fn a_kernel_that_the_machine_could_not_build_is_trouble() {
+    let (run, case) = case();
+    let mut report = case.report;
+    report.proof = None;
+    let exit = |report: &mut Report, trouble| {
+        let kernel = report.kernels.last_mut().unwrap();
+        let why = "no network".to_owned();
+        *kernel = KernelReport::new(kernel.cell(), Vec::new(), Err(NotBuilt { why, trouble }));
+        report.kernels = vec![kernel.clone()];
+        report.exit()
+    };
+    assert_eq!(exit(&mut report, false), Exit::Inconclusive);
+    assert_eq!(exit(&mut report, true), Exit::Trouble);
+    // It is kept, and judged again by what was kept.
+    report.save(run.path()).unwrap();
+    let kept = Report::load(run.path()).unwrap();
+    assert_eq!(kept.exit(), Exit::Trouble);
+    assert!(kept.kernels[0].built().unwrap_err().trouble);
 }

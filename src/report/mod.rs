@@ -173,6 +173,9 @@ pub struct KernelReport {
     pub build: Option<Manifest>,
     /// Why there is no build.
     pub build_error: Option<String>,
+    /// Whether that was our fault or the machine's (no network, a full disk), not the kernel's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub build_trouble: bool,
 }
 
 /// What one trial showed.
@@ -198,20 +201,37 @@ struct Form {
     hangproof: String,
 }
 
+/// Why a kernel wasn't built.
+#[derive(Debug, Clone)]
+pub struct NotBuilt {
+    /// What the build said.
+    pub why: String,
+    /// Whether it was our fault or the machine's.
+    pub trouble: bool,
+}
+
 impl KernelReport {
     /// The report of a cell's trials so far.
     #[must_use]
-    pub fn new(cell: Cell, results: Vec<TrialReport>, build: Result<Manifest, String>) -> Self {
+    pub fn new(cell: Cell, results: Vec<TrialReport>, build: Result<Manifest, NotBuilt>) -> Self {
         let Cell { kernel: name, mitigation, expected } = cell;
         let counted = results.iter().filter(|result| !result.repeated).map(|result| &result.observation);
         let repeated = results.iter().filter(|result| result.repeated).count() as u64;
         let trials = Counts { repeated, ..Counts::of(counted) };
-        let (build, build_error) = match build {
-            Ok(manifest) => (Some(manifest), None),
-            Err(error) => (None, Some(error)),
+        let (build, build_error, build_trouble) = match build {
+            Ok(manifest) => (Some(manifest), None, false),
+            Err(NotBuilt { why, trouble }) => (None, Some(why), trouble),
         };
         let hang_rate = interval(trials.hang, trials.valid(), CONFIDENCE);
-        Self { name, mitigation, verdict: weigh(trials), expected, trials, hang_rate, results, build, build_error }
+        Self { name, mitigation, verdict: weigh(trials), expected, trials, hang_rate, results, build, build_error, build_trouble }
+    }
+
+    /// What went into the kernel, or why it wasn't built.
+    ///
+    /// # Errors
+    /// When it wasn't.
+    pub fn built(&self) -> Result<Manifest, NotBuilt> {
+        self.build.clone().ok_or_else(|| NotBuilt { why: self.build_error.clone().unwrap_or_default(), trouble: self.build_trouble })
     }
 
     /// Which line of the scoreboard it is.
@@ -275,16 +295,17 @@ impl KernelReport {
         self.results.iter().filter(|_| self.expected == Some(Expected::Hang)).find(other)
     }
 
-    /// Whether a trial that counts is invalid by our own fault.
+    /// Whether the build failed, or a trial that counts is invalid, by our own fault or the machine's.
     fn has_our_trouble(&self) -> bool {
-        self.results.iter().any(|result| match &result.observation {
-            Observation::Invalid { fault: Fault::Host | Fault::Qemu | Fault::Guest, .. } => !result.repeated,
-            Observation::Invalid { fault: Fault::Reproducer | Fault::Mitigation | Fault::Trigger | Fault::User, .. }
-            | Observation::Pass(_)
-            | Observation::Hang(_)
-            | Observation::Crash { .. }
-            | Observation::BootFailure { .. } => false,
-        })
+        self.build_trouble
+            || self.results.iter().any(|result| match &result.observation {
+                Observation::Invalid { fault: Fault::Host | Fault::Qemu | Fault::Guest, .. } => !result.repeated,
+                Observation::Invalid { fault: Fault::Reproducer | Fault::Mitigation | Fault::Trigger | Fault::User, .. }
+                | Observation::Pass(_)
+                | Observation::Hang(_)
+                | Observation::Crash { .. }
+                | Observation::BootFailure { .. } => false,
+            })
     }
 
     /// Whether the verdict is what was expected, and each hang the one that was.
