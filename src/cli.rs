@@ -391,6 +391,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     }
     let store = Store::open()?;
     let (events, stream) = Events::channel();
+    // Before the arguments are looked at: what a killed program left goes, whether or not this one gets to work.
+    run::sweep(&store, &events);
     let mut progress = Progress::new(common.quiet);
     let mut prepared = match &command {
         Command::Run(arguments) => Some(prepare(&definitions, arguments)?),
@@ -407,7 +409,6 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         }
     }
     let shown = tokio::spawn(progress.show(stream));
-    run::sweep(&store, &events);
     let stop = interrupt();
     // A run saves what there is; nothing else has anything to save.
     let saves = prepared.is_some();
