@@ -613,6 +613,7 @@ static bool supervise(void)
 {
 	const double start = now(), end = start + opt.duration, tick = 0.05;
 	double next_line = start + 1, last_change = start, longest = 0, t;
+	double resumed = start - 2;
 	uint64_t last_ops = 0, ops;
 	unsigned i, alive;
 	bool stop = false, over;
@@ -626,6 +627,8 @@ static bool supervise(void)
 		ops = atomic_load(&shared->ops);
 		if (ops != last_ops) {
 			last_ops = ops;
+			if (t - last_change >= 2)
+				resumed = t;
 			last_change = t;
 		} else if (t - last_change > longest) {
 			longest = t - last_change;
@@ -638,9 +641,11 @@ static bool supervise(void)
 		}
 		/*
 		 * Not while nothing moves: killing the processes frees the memory that
-		 * the others wait for, and would end the very hang.
+		 * the others wait for, and would end the very hang. And not before it is
+		 * seen that things go on after a standstill.
 		 */
-		over = t >= end && (t - last_change < 2 || t >= end + opt.reap_seconds);
+		over = t >= end && ((t - last_change < 2 && t - resumed >= 2) ||
+				   t >= end + opt.reap_seconds);
 		if (stop || over || atomic_load(&shared->fatal_errno))
 			break;
 		for (i = 0; i < processes; i++)
