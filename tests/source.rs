@@ -7,7 +7,7 @@ mod bench;
 mod web;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -149,6 +149,38 @@ fn an_archive_has_bounds() {
     let empty = |path| Entry { path, content: b"", ..FILE };
     assert_eq!(refusal(&[empty("linux/b"), empty("linux/c"), empty("linux/d")], small), ("linux/d".into(), Refusal::TooMany(4)));
     assert_eq!(refusal(&[file("linux/a-path-too-long")], small), ("linux/a-path-too-long".into(), Refusal::LongPath(21)));
+}
+
+#[test]
+fn what_an_archive_says_of_a_name_is_bounded_before_it_is_held() {
+    // A long name and extended attributes that say that they have a terabyte; so much of them comes as is read.
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("long").unwrap();
+        header.set_entry_type(kind);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let read = std::cell::Cell::new(0);
+        let endless = Counted { inner: header.as_bytes().chain(std::io::repeat(b'a')), read: &read };
+        let into = tempfile::tempdir().unwrap();
+        let error = unpack(endless, into.path(), Limits::default(), &Stop::default()).unwrap_err().to_string();
+        assert!(error.contains("an entry's name or attributes are longer than they can be"), "{error}");
+        assert!(read.get() <= 128 << 10, "{kind:?}: {}", read.get());
+    }
+}
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    inner: R,
+    read: &'a std::cell::Cell<usize>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read.set(self.read.get() + read);
+        Ok(read)
+    }
 }
 
 #[test]

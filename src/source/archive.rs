@@ -6,6 +6,7 @@
 //!
 //! Read [`unpack`] first.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
@@ -162,15 +163,56 @@ fn unpack_by(rule: Rule, archive: impl Read, into: &Path, limits: Limits, stop: 
         buffer: vec![0; 64 << 10],
         now: SystemTime::now(),
     };
-    let mut archive = tar::Archive::new(archive);
-    for (number, entry) in (1..).zip(archive.entries().map_err(ArchiveError::Damaged)?) {
+    let ration = Cell::new(0);
+    let mut archive = tar::Archive::new(Rationed { inner: archive, left: &ration });
+    let mut entries = archive.entries().map_err(ArchiveError::Damaged)?;
+    for number in 1.. {
         stop.check().map_err(ArchiveError::Damaged)?;
-        unpacking.entry(number, entry.map_err(ArchiveError::Damaged)?, stop)?;
+        // What is left of the entry before, which is passed over, and what says what the next one is: the reader holds all of that.
+        ration.set(ration.get().saturating_add(ENTRY_HEADERS));
+        let Some(entry) = entries.next() else { break };
+        let entry = entry.map_err(ArchiveError::Damaged)?;
+        ration.set(stored(&entry)?.saturating_add(BLOCK));
+        unpacking.entry(number, entry, stop)?;
     }
     if unpacking.top.is_none() {
         return Err(ArchiveError::Damaged(io::Error::other("there is no entry in it")));
     }
     unpacking.make_symlinks()
+}
+
+/// What a tar archive is made of.
+const BLOCK: u64 = 512;
+
+/// For all headers of one entry: its own, a long name and a long link, extended attributes, the map of a sparse file. Linux's sources have 1 KiB at most.
+const ENTRY_HEADERS: u64 = 64 << 10;
+
+/// The bytes of an entry's content in the archive, of which a sparse file has less than its size.
+fn stored<R: Read>(entry: &tar::Entry<'_, R>) -> Result<u64, ArchiveError> {
+    match entry.header().entry_type() {
+        EntryType::GNUSparse => entry.header().entry_size().map_err(ArchiveError::Damaged),
+        _ => Ok(entry.size()),
+    }
+}
+
+/// A reader that gives no more than it was told to, so that an archive's word on a length is never a reason to allocate.
+pub(super) struct Rationed<'a, R> {
+    /// What is read.
+    pub inner: R,
+    /// How much of it may be read now.
+    pub left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Rationed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("an entry's name or attributes are longer than they can be"));
+        }
+        let read = self.inner.read(&mut buffer[..most])?;
+        self.left.set(self.left.get() - read as u64);
+        Ok(read)
+    }
 }
 
 struct Unpacking<'a> {

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 
 use cpio::newc;
 
-use super::archive::{ArchiveError, Limits, Refusal};
+use super::archive::{ArchiveError, Limits, Rationed, Refusal};
 use super::stop::Stop;
 
 /// What an entry says of itself.
@@ -94,21 +94,3 @@ const ENTRY_HEADER: u64 = 110;
 const PADDING: u64 = 3;
 /// Zeros after the last entry: archives are padded to blocks, tapes' at most.
 const TAIL: u64 = 64 << 10;
-
-/// A reader that gives no more than it was told to, so that an archive's word on a length is never a reason to allocate.
-struct Rationed<'a, R> {
-    inner: R,
-    left: &'a Cell<u64>,
-}
-
-impl<R: Read> Read for Rationed<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("an entry's name is longer than a name can be"));
-        }
-        let read = self.inner.read(&mut buffer[..most])?;
-        self.left.set(self.left.get() - read as u64);
-        Ok(read)
-    }
-}
