@@ -30,7 +30,8 @@ install_missing() {
     if [ -n "$missing" ]; then
         # shellcheck disable=SC2086 # a list of words
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get install --no-install-recommends -y -qq $missing >/dev/null || {
-            echo "these packages could not be installed:$missing" >&2
+            echo "these packages could not be installed:$missing; as root, run:" >&2
+            echo "  apt-get update && apt-get install --no-install-recommends -y$missing" >&2
             exit 2
         }
     fi
