@@ -1,3 +1,5 @@
+//! Programs of the host: their deadlines, their children, their words.
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Read as _;
