@@ -141,7 +141,7 @@ impl Agenda {
 #[derive(Debug)]
 struct Shared {
     disks: Disks,
-    initramfs: PathBuf,
+    initramfs: initramfs::Base,
     ready: Ready,
     mitigations: BTreeMap<Name, Beside>,
     probed: Probed,
@@ -454,7 +454,7 @@ impl Run<'_> {
         Trial {
             kernel: built.image.clone(),
             boot_arguments: arguments.iter().chain(&self.pipeline.boot_arguments).cloned().collect(),
-            initramfs: shared.initramfs.clone(),
+            initramfs: shared.initramfs.file.clone(),
             modules: built.modules.clone(),
             payload: beside.map_or(&shared.ready.payload, |beside| &beside.payload).clone(),
             disks: shared.disks.members.clone(),

@@ -63,11 +63,12 @@ pub async fn open(
     let probed = probe::probe(folder.path()).await?;
     let disks = image::make(store, image, events).await?;
     let built = build::build(store, definitions, kernel, events, cpus()).await?;
+    let initramfs = initramfs::base(store)?;
     let trial = Trial {
         id: TrialId { kernel: kernel.name.clone(), mitigation: None, repeat: 1, attempt: 1 },
         kernel: built.image.clone(),
         boot_arguments: kernel.boot_arguments.clone(),
-        initramfs: initramfs::base(store)?,
+        initramfs: initramfs.file.clone(),
         modules: built.modules.clone(),
         payload: Payload::new(),
         disks: disks.members.clone(),

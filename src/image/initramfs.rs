@@ -13,7 +13,7 @@ use hangproof_wire::{ASSIGNMENT, Assignment, PAYLOAD};
 
 use super::tree::Tree;
 use super::{ImageError, failed, programs};
-use crate::store::{Kept, Store};
+use crate::store::{Kept, Lock, Store};
 
 /// The agent, a static program; `scripts/build-agent.rs` builds it.
 static AGENT: &[u8] = include_bytes!(env!("HANGPROOF_AGENT"));
@@ -54,23 +54,32 @@ impl Payload {
     }
 }
 
+/// The initramfs that all trials share. `gc` leaves it alone while the value lives.
+#[derive(Debug)]
+pub struct Base {
+    /// The archive.
+    pub file: PathBuf,
+    _in_use: Lock,
+}
+
 /// The initramfs that all trials share, made if it isn't in the store.
 ///
 /// # Errors
 /// When a program is missing or the store can't be written.
-pub fn base(store: &Store) -> Result<PathBuf, ImageError> {
+pub fn base(store: &Store) -> Result<Base, ImageError> {
     programs::require(&[programs::BUSYBOX, programs::MDADM])?;
     let tree = base_tree()?;
     let mut hasher = blake3::Hasher::new();
     tree.hash_into(&mut hasher)?;
     let key = format!("initramfs-{}", super::short(&hasher));
-    if let Some(found) = store.find(Kept::Images, &key) {
-        return Ok(found);
+    let in_use = store.in_use(Kept::Images, &key)?;
+    if let Some(file) = store.find(Kept::Images, &key) {
+        return Ok(Base { file, _in_use: in_use });
     }
     let work = store.work()?;
     let file = work.path().join("initramfs");
     write(&tree, File::create(&file).map_err(failed("create", &file))?)?;
-    Ok(store.keep(Kept::Images, &key, &file)?)
+    Ok(Base { file: store.keep(Kept::Images, &key, &file)?, _in_use: in_use })
 }
 
 fn base_tree() -> Result<Tree, ImageError> {
@@ -167,8 +176,8 @@ mod tests {
     fn a_trial_is_the_base_and_a_segment() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open_at(&folder.path().join("store")).unwrap();
-        let base_file = base(&store).unwrap();
-        assert_eq!(base(&store).unwrap(), base_file, "the second time it is in the store");
+        let base_file = base(&store).unwrap().file;
+        assert_eq!(base(&store).unwrap().file, base_file, "the second time it is in the store");
         let assignment = Assignment {
             root: Root::Disk { device: "/dev/vda".into() },
             cgroup: CgroupVersion::Auto,
