@@ -756,16 +756,32 @@ fn quoted(word: String) -> String {
 
 /// The command that repeats the run, quoted for a shell: as it was given, but for the folder of the results, which is taken now.
 fn command_line() -> String {
-    let mut line = vec!["hangproof".to_owned()];
-    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words = repeatable(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
+    std::iter::once("hangproof".to_owned()).chain(words.into_iter().map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+/// The words without `--out DIR`, in all its forms, and `--resume`.
+fn repeatable(mut words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
     while let Some(word) = words.next() {
-        if word == "--out" || word == "-o" {
+        if word == "--" {
+            kept.push(word);
+            kept.extend(words);
+            break;
+        }
+        let short = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+        // `-o DIR`, `-oDIR` and `-qo DIR`: the only short option without a value is `-q`.
+        let flags = short.map_or("", |rest| rest.trim_start_matches('q'));
+        if word == "--out" || flags == "o" {
             words.next();
+            kept.extend(short.filter(|rest| rest.len() > 1).map(|_| "-q".to_owned()));
+        } else if flags.starts_with('o') {
+            kept.extend(short.filter(|rest| rest.starts_with('q')).map(|_| "-q".to_owned()));
         } else if !word.starts_with("--out=") && word != "--resume" {
-            line.push(quoted(word));
+            kept.push(word);
         }
     }
-    line.join(" ")
+    kept
 }
 
 fn rescored(folder: &std::path::Path) -> Result<Exit> {
@@ -826,4 +842,19 @@ fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit>
     let kept: u64 = collected.kept.iter().map(|item| item.bytes).sum();
     show(&format!("{} MiB stay in {}", mib(kept), store.root().display()));
     Ok(Exit::Expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_repeated_without_its_folder() {
+        let kept = |line: &str| repeatable(line.split(' ').map(str::to_owned)).join(" ");
+        for line in ["run p --out a", "run p --out=a", "run p -o a", "run p -oa", "run p -o=a", "run p --resume -o a"] {
+            assert_eq!(kept(line), "run p", "{line}");
+        }
+        assert_eq!((kept("-qo a run p"), kept("run -qoa p"), kept("run p -q")), ("-q run p".into(), "run -q p".into(), "run p -q".into()));
+        assert_eq!(kept("run p --set out=3 -k only -- --out x"), "run p --set out=3 -k only -- --out x");
+    }
 }
