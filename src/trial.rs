@@ -109,7 +109,15 @@ impl Trial {
     /// Runs the trial to its end. `stop` turning true ends it at once.
     pub async fn run(&self, events: &Events, mut stop: channel::Receiver<bool>) -> Evidence {
         let mut evidence = Evidence::new(self.id.clone(), self.rules());
-        match self.start().await {
+        // A VM whose start is given up is killed with the future.
+        let started = tokio::select! {
+            started = self.start() => started,
+            () = stopped(&mut stop) => {
+                evidence.end = Some((At::default(), VmEnd::Interrupted));
+                return evidence;
+            }
+        };
+        match started {
             Ok((mut vm, key, scratch)) => {
                 let mut watching = Watch::new(&mut evidence, events, stop.clone());
                 let hung = watching.run(&mut vm, |host_key| self.commands(&key, host_key)).await;
