@@ -155,7 +155,11 @@ pub async fn collect(vm: &mut Vm, collecting: &Collecting, scratch: &Path, scale
             found.dump = Some(Dump { file: VMCORE.to_owned(), bytes, compressed, vmcoreinfo: vmcoreinfo.map(str::to_owned) });
             found.note("memory dump".to_owned(), begin, None);
         }
-        Err(error) => found.note("memory dump".to_owned(), begin, Some(error)),
+        Err(error) => {
+            // What fills the disk would take the place of the evidence.
+            let _ = fs::remove_file(collecting.folder.join(VMCORE_INCOMPLETE));
+            found.note("memory dump".to_owned(), begin, Some(error));
+        }
     }
     found.order(vm, "continue", Order::Resume, scaled(ORDER)).await;
     found.order(vm, "interrupt", Order::Nmi, scaled(ORDER)).await;
