@@ -106,8 +106,7 @@ const VMCORE_DMESG: &str = "vmcore-dmesg.txt";
 /// tasks has 100 to 250 KB.
 const KEYS: [(char, Duration); 3] = [('w', Duration::from_secs(5)), ('m', Duration::from_secs(3)), ('t', Duration::from_secs(15))];
 
-/// After a key the rest of its output has come when the console is silent for so long (unscaled). An interrupt while a CPU still prints would lose the
-/// panic: pvpanic ends the VM before that CPU lets go of the console.
+/// After a key the rest of its output has come when the console is silent for so long (unscaled).
 const QUIET: Duration = Duration::from_millis(500);
 
 /// For the kernel log (unscaled): some MB through virtio-serial.

@@ -474,8 +474,8 @@ fn a_hang_leaves_its_memory_and_a_panic() {
     assert!(aftermath["dump"]["bytes"].as_u64().unwrap() >= 2 << 30 && !folder.join("vmcore-incomplete").exists(), "{aftermath:#}");
     assert!(fs::read_to_string(folder.join("vmcore-dmesg.txt")).unwrap().contains("Linux version 6.1"));
     let after = fs::read_to_string(folder.join("aftermath.log")).unwrap();
-    // Not the panic's own words: pvpanic ends the VM before the kernel has flushed what it printed in the NMI.
     assert!(after.contains("Show Blocked State"), "{after}");
+    assert!(after.contains("Kernel panic - not syncing: NMI: Not continuing") && after.contains("end Kernel panic"), "{after}");
     assert!(!fs::read_to_string(folder.join("console.log")).unwrap().contains("Kernel panic"));
     assert!(!lab.path("out/trials/debian-6.1-el7mm-nofail-lost.2/aftermath.json").exists(), "only the first is collected from");
     let again = lab.run(&["rescore", "out"]);

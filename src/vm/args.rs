@@ -103,6 +103,8 @@ const BOOT_ARGUMENTS: [&str; 8] =
 pub fn arguments(vm: &Invocation) -> Vec<OsString> {
     let mut line = Line::default();
     line.words(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    // A guest that panics tells QEMU so before its console has printed why; it ends by itself, by its reboot.
+    line.words(["-action", "panic=none"]);
     line.words(["-name", "hangproof", "-machine", "pc"]);
     match vm.accelerator {
         Accelerator::Kvm => line.words(["-accel", "kvm", "-cpu", "host"]),
