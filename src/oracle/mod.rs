@@ -207,6 +207,9 @@ const SLOW_LOOK: Duration = Duration::from_secs(15);
 /// made all of its heartbeats; a guest that is stopped makes none, and not one for each that it missed when it goes on.
 const LIVED: f64 = 0.5;
 
+/// What to do about a guest that lived too slowly.
+const FREE_CPUS: &str = "free the host's CPUs, or run fewer VMs at once";
+
 /// A guest that lives too slowly for a judgement is given up after so many times the long limit.
 const GIVE_UP: u32 = 3;
 
@@ -222,7 +225,7 @@ pub fn judge(evidence: &Evidence, digest: &Digest, asked: Asked, now: At) -> Jud
     if let Some(judgement) = broken(evidence, digest, now) {
         return judgement;
     }
-    let Some(started) = evidence.boot.started else { return booting(evidence, digest, now) };
+    let Some(started) = evidence.boot.started else { return booting(evidence, digest, asked, now) };
     running(evidence, digest, asked, started, now)
 }
 
@@ -332,7 +335,7 @@ fn said(stderr: &str) -> String {
 }
 
 /// Before the reproducer's start.
-fn booting(evidence: &Evidence, digest: &Digest, now: At) -> Judgement {
+fn booting(evidence: &Evidence, digest: &Digest, asked: Asked, now: At) -> Judgement {
     let boot = &evidence.boot;
     if let Some((at, step, error)) = &boot.failed {
         let reason = format!("the agent's step {step:?} failed: {error}");
@@ -346,6 +349,25 @@ fn booting(evidence: &Evidence, digest: &Digest, now: At) -> Judgement {
     let limit = evidence.rules.limits.boot;
     if now < At::default().after(limit) {
         return Judgement::Open(Next::Wait(At::default().after(limit)));
+    }
+    // Not the kernel's fault if it had no time. A trial that is over can't ask any more.
+    let end = At::default().after(limit);
+    let status = latest_status(evidence, end);
+    if let Some(observation) = status.and_then(stopped) {
+        return closed(observation);
+    }
+    if status.is_none() && evidence.end.is_none() {
+        let quiet = scaled(evidence, BEATS_MISSED);
+        return Judgement::Open(match asked.status {
+            Some(at) if at >= end && now < at.after(quiet) => Next::Wait(at.after(quiet)),
+            _ => Next::AskStatus,
+        });
+    }
+    if let (Some((since, _)), lived) = (evidence.beats.first(), lived(evidence, At::default()))
+        && lived < now.since(*since).mul_f64(LIVED)
+    {
+        let (lived, booted) = (lived.as_secs(), now.since(*since).as_secs());
+        return closed(invalid(Fault::Host, format!("the guest lived for {lived} s of {booted} s of its boot: {FREE_CPUS}")));
     }
     let seconds = limit.as_secs();
     if boot.ready.is_some() {
@@ -471,8 +493,7 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
         let limit = if slow { last_progress.after(rules.limits.silence * GIVE_UP) } else { limit };
         if now >= limit && slow {
             let (lived, silence) = (lived.as_secs(), now.since(last_progress).as_secs());
-            let reason =
-                format!("the guest lived for {lived} s of {silence} s without progress: free the host's CPUs, or run fewer VMs at once");
+            let reason = format!("the guest lived for {lived} s of {silence} s without progress: {FREE_CPUS}");
             return closed(invalid(Fault::Host, reason));
         }
         if now >= limit {
@@ -492,11 +513,11 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
             _ => Judgement::Open(Next::Look),
         };
     }
-    match latest_status(evidence, beat) {
-        Some(QmpFact::Silent) => closed(invalid(Fault::Qemu, "neither the agent nor QEMU answers")),
-        Some(QmpFact::Status(status)) if status != "running" => {
-            closed(invalid(Fault::Host, format!("the VM does not run: QEMU says {status:?}")))
-        }
+    let status = latest_status(evidence, beat);
+    if let Some(observation) = status.and_then(stopped) {
+        return closed(observation);
+    }
+    match status {
         Some(_) if now >= limit => hang(now, Witness::Guest { title: digest.first_lockup.clone() }),
         _ => match asked.status {
             Some(at) if at > beat && now < at.after(quiet) => Judgement::Open(Next::Wait(at.after(quiet))),
@@ -525,6 +546,15 @@ fn refused(digest: &Digest, at: At) -> Observation {
     match &digest.first_filesystem {
         Some(title) => Observation::Crash { title: title.clone(), at },
         None => invalid(Fault::Guest, "the filesystem refuses the agent's probe, and the kernel doesn't say why"),
+    }
+}
+
+/// What a VM shows that QEMU says doesn't run, or of which it says nothing.
+fn stopped(fact: &QmpFact) -> Option<Observation> {
+    match fact {
+        QmpFact::Silent => Some(invalid(Fault::Qemu, "neither the agent nor QEMU answers")),
+        QmpFact::Status(status) if status != "running" => Some(invalid(Fault::Host, format!("the VM does not run: QEMU says {status:?}"))),
+        _ => None,
     }
 }
 
@@ -581,6 +611,9 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
     }
     if let Some((_, ReproducerEnd::Lost(why))) = evidence.mitigation.as_ref().and_then(|beside| beside.end.as_ref()) {
         return invalid(Fault::Mitigation, format!("its connection was lost, so nobody knows whether it ran to the end: {why}"));
+    }
+    if evidence.counts.last().is_some_and(|(_, count)| count.operations == 0) {
+        return invalid(Fault::Reproducer, "the reproducer counted no operation");
     }
     let (kills, commits, trigger) = (oom_kills(evidence, digest), commits(evidence), rules.trigger);
     if kills < trigger.oom_kills {

@@ -306,9 +306,24 @@ fn a_kernel_that_does_not_boot_is_evidence() {
     line(&mut panics, 0, "[ 0.5] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)");
     assert!(reason(panics, 1).contains("VFS"));
     let mut stuck = healthy(3);
+    (4..=60).for_each(|second| beat(&mut stuck, second, 0, 0));
     stuck.boot = crate::evidence::Boot { hello: Some(At(3000)), step: Some((At(3100), Step::Array)), ..Default::default() };
     assert!(matches!(judged(&stuck, 59), Judgement::Open(Next::Wait(At(60_000)))));
     assert!(reason(stuck.clone(), 60).contains("Array"));
+    // While it runs, QEMU is asked whether the CPUs do.
+    assert_eq!(judged(&stuck, 60), Judgement::Open(Next::AskStatus));
+    let asked = Asked { status: Some(At(60_000)), ..Asked::default() };
+    assert!(matches!(judge(&stuck, &Digest::of(&stuck), asked, At(61_000)), Judgement::Open(Next::Wait(At(70_000)))));
+    stuck.qmp.push((At(60_500), QmpFact::Status("running".into())));
+    assert!(matches!(judged(&stuck, 61), Judgement::Closed(Observation::BootFailure { .. })));
+    stuck.qmp[0].1 = QmpFact::Status("paused".into());
+    is_invalid(seen(stuck.clone(), 61), Fault::Host, "paused");
+    stuck.qmp.clear();
+    // Few heartbeats: the host was busy with something else.
+    let mut starved = stuck.clone();
+    beat(&mut starved, 20, 0, 0);
+    starved.beats.last_mut().unwrap().1.seq = starved.beats[0].1.seq + 40;
+    is_invalid(seen(starved, 60), Fault::Host, "the guest lived for 20 s of 57 s of its boot: free the host's CPUs");
     stuck.boot.failed = Some((At(4000), Step::Root, "no such device".into()));
     assert!(reason(stuck, 5).contains("no such device"));
 }
