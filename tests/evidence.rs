@@ -120,7 +120,7 @@ fn look(text: &str) -> Stuck {
     let (first, log) = text.split_once('\n').unwrap();
     let dying = first.strip_prefix("dying:").unwrap().split_whitespace();
     let dying = dying.map(|tid| Dying { tid: tid.parse().unwrap(), tgid: tid.parse().unwrap(), comm: String::new(), state: 'D' });
-    let look = Look { id: 1, uptime_ms: 0, log: log.to_owned(), dying: dying.collect(), running: Vec::new(), cgroups: Vec::new() };
+    let look = Look { id: 1, uptime_ms: 0, log: log.to_owned(), dying: dying.collect(), ..Look::default() };
     Stuck::of(&look, &tasks::parse(log))
 }
 

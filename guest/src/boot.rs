@@ -21,7 +21,7 @@ use crate::clock::uptime_ms;
 use crate::fault::{self, Fault};
 use crate::outbox::Outbox;
 use crate::threads::spawn_ordinary;
-use crate::{array, kmsg, modules, mounts, network, payload, port, probe, requests, settings, ssh};
+use crate::{array, kmsg, modules, mounts, network, payload, port, probe, reclaims, requests, settings, ssh};
 
 /// A step that failed, and why.
 struct Failure {
@@ -107,6 +107,7 @@ impl Agent {
         let (hierarchy, missing_sysctls) =
             self.step(Step::Settings, || Ok((cgroup::bring_up(assignment.cgroup)?, settings::write(&assignment.sysctls)?)))?;
         let _ = self.hierarchy.set(hierarchy);
+        reclaims::bring_up();
         let device = self.step(Step::Array, || array::bring_up(&assignment.root))?;
         self.step(Step::Root, || mounts::root(device).and_then(|()| mounts::inside()))?;
         self.step(Step::Payload, || payload::lay_over(Path::new(PAYLOAD), Path::new(mounts::ROOT)))?;

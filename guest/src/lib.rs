@@ -193,7 +193,7 @@ pub struct Beat {
 }
 
 /// What the tasks of the guest were doing at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     /// The request's number.
     pub id: u64,
@@ -208,6 +208,23 @@ pub struct Look {
     /// Counters of every memory cgroup that has a limit, read at the look's end; empty before the hierarchy is mounted.
     #[serde(default)]
     pub cgroups: Vec<CgroupCounters>,
+    /// Tries to reclaim memory for a charge since the look before, by task and flags; empty where the kernel has no such tracepoint, or noted more of
+    /// them than it could hold.
+    #[serde(default)]
+    pub reclaims: Vec<Reclaim>,
+}
+
+/// Tries of a task to make room in its memory cgroup, each for one charge that hit the limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    /// Thread identifier.
+    pub tid: u32,
+    /// The charge's allocation flags in the kernel's words, such as `GFP_NOFS|__GFP_NOFAIL`.
+    pub flags: String,
+    /// How many began before this look's stacks were taken.
+    pub before: u32,
+    /// How many began while they were taken.
+    pub during: u32,
 }
 
 /// A task that runs or is ready to, and its stack.

@@ -1,4 +1,5 @@
-//! A look at all tasks: what sysrq `w`, `t` and `l` print, who was told to die, where the running tasks are, and the memory cgroups' counters.
+//! A look at all tasks: what sysrq `w`, `t` and `l` print, who was told to die, where the running tasks are, for which charges memory is reclaimed, and
+//! the memory cgroups' counters.
 //!
 //! Sysrq runs in a thread that is given up if it doesn't come back; the log is collected beside it. Nothing is judged here.
 
@@ -14,6 +15,7 @@ use crate::cgroup::{self, Hierarchy};
 use crate::clock::uptime_ms;
 use crate::fault::{self, Fault};
 use crate::kmsg::{self, Tail};
+use crate::reclaims;
 use crate::tasks;
 use crate::threads::spawn;
 
@@ -32,6 +34,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long reading the memory cgroups' counters may take: a few small files.
 const COUNTERS: Duration = Duration::from_secs(1);
 
+/// How long reading the tracepoint may take: some thousand lines at most.
+const RECLAIMS: Duration = Duration::from_secs(2);
+
 /// Most bytes of the log: in JSON a line end or a backslash takes two bytes, and the tasks need room too.
 const LOG_LIMIT: usize = LINE_LIMIT / 2 - 1024 * 1024;
 
@@ -41,6 +46,7 @@ static LEVEL: Mutex<()> = Mutex::new(());
 /// Takes a look.
 pub fn take(id: u64, hierarchy: Option<Hierarchy>) -> Result<Look, Fault> {
     let began = uptime_ms();
+    let before = aside("reclaims", reclaims::taken)?.recv_timeout(RECLAIMS).unwrap_or_default();
     let mut tail = Tail::from_now().map_err(fault::io("open", kmsg::DEVICE))?;
     let pressed = Arc::new(AtomicBool::new(false));
     let done = Arc::clone(&pressed);
@@ -74,7 +80,9 @@ pub fn take(id: u64, hierarchy: Option<Hierarchy>) -> Result<Look, Fault> {
     let running = running.recv_timeout(left()).unwrap_or_default();
     let cgroups = aside("counters", move || hierarchy.and_then(|hierarchy| cgroup::counters(hierarchy).ok()).unwrap_or_default())?;
     let cgroups = cgroups.recv_timeout(COUNTERS).unwrap_or_default();
-    Ok(Look { id, uptime_ms: began, log, dying, running, cgroups })
+    let during = aside("reclaims", reclaims::taken)?.recv_timeout(RECLAIMS).unwrap_or_default();
+    let reclaims = reclaims::together(before, during);
+    Ok(Look { id, uptime_ms: began, log, dying, running, cgroups, reclaims })
 }
 
 /// Looks through `/proc` in a thread of its own, which is given up if it doesn't come back.

@@ -23,6 +23,7 @@ mod outbox;
 mod payload;
 mod port;
 mod probe;
+mod reclaims;
 mod requests;
 mod settings;
 mod ssh;

@@ -12,7 +12,7 @@ use hangproof_wire::Look;
 use super::hang::Stuck;
 use super::signature::{Kind, classify, without_prefix};
 use super::tasks;
-use super::wait::ClosedWait;
+use super::wait::{ClosedWait, Ring};
 use crate::evidence::{At, ConsoleLine, Evidence};
 
 /// Facts read from console lines and looks.
@@ -32,8 +32,8 @@ pub struct Digest {
     pub oom_kills: u64,
     /// Last line that isn't empty.
     pub last_line: Option<String>,
-    /// For each look, the closed wait in it.
-    pub waits: Vec<(At, Option<ClosedWait>)>,
+    /// For each look, the ring in it.
+    pub waits: Vec<(At, Option<Ring>)>,
     /// For each look, the stuck tasks in it.
     pub stuck: Vec<(At, Stuck)>,
     banners: u32,
@@ -96,7 +96,7 @@ impl Digest {
     /// Takes a look.
     pub fn look(&mut self, at: At, look: &Look) {
         let tasks = tasks::parse(&look.log);
-        self.waits.push((at, ClosedWait::find_in(look, &tasks)));
+        self.waits.push((at, Ring::find_in(look, &tasks)));
         self.stuck.push((at, Stuck::of(look, &tasks)));
     }
 

@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use hangproof_wire::{Beat, Dying, Look, Running, Step};
+use hangproof_wire::{Beat, Dying, Look, Reclaim, Running, Step};
 
+use super::wait::Ring;
 use super::*;
 use crate::evidence::{ConsoleLine, Count, Rules};
 use crate::plan::TrialId;
@@ -100,7 +101,11 @@ fn closed_look(holders: &[u32]) -> Look {
         slept: 0,
     });
     let dying = vec![Dying { tid: 70, tgid: 70, comm: "ext4-oom".into(), state: 'D' }];
-    Look { id: 1, uptime_ms: 20_000, log: log.into(), dying, running: running.collect(), cgroups: Vec::new() }
+    Look { id: 1, uptime_ms: 20_000, log: log.into(), dying, running: running.collect(), ..Look::default() }
+}
+
+fn certain(look: &Look) -> Option<ClosedWait> {
+    Ring::find(look)?.certain()
 }
 
 #[test]
@@ -235,23 +240,68 @@ fn a_standstill_that_the_reproducers_end_ended_is_no_pass() {
 fn whoever_sleeps_in_reclaim_holds_nothing_up() {
     let mut look = closed_look(&[70]);
     look.running[0].stack = format!("[<0>] reclaim_throttle+0x1/0x2\n{}", look.running[0].stack);
-    assert_eq!(ClosedWait::find(&look), None);
+    assert_eq!(certain(&look), None);
     let mut now_and_then = closed_look(&[70]);
     now_and_then.running[0].awake = 6;
-    assert_eq!(ClosedWait::find(&now_and_then), None);
+    assert_eq!(certain(&now_and_then), None);
     let mut dozes = closed_look(&[70]);
     dozes.running[0].slept = u64::from(dozes.running[0].samples) / 4;
-    assert_eq!(ClosedWait::find(&dozes), None);
+    assert_eq!(certain(&dozes), None);
     // 3.10's reclaim takes a mutex now and then.
     let mut contends = closed_look(&[70]);
     contends.running[0].slept = u64::from(contends.running[0].samples) / 7;
-    assert!(ClosedWait::find(&contends).is_some());
+    assert!(certain(&contends).is_some());
     let mut nobody_dies = closed_look(&[70]);
     nobody_dies.dying.clear();
-    assert_eq!(ClosedWait::find(&nobody_dies), None);
+    assert_eq!(certain(&nobody_dies), None);
     let mut no_handle = closed_look(&[70]);
     no_handle.running[0].stack = "[<0>] __getblk_gfp+0x1/0x2\n[<0>] blkdev_read+0x1/0x2\n".into();
-    assert_eq!(ClosedWait::find(&no_handle), None);
+    assert_eq!(certain(&no_handle), None);
+}
+
+/// A look whose holder sleeps in reclaim below a charge, and the flags of its tries before and during the look.
+fn sleeping_look(before: &[&str], during: &[&str]) -> Look {
+    let mut look = closed_look(&[]);
+    look.log.push_str(
+        "[ 20.0] task:ext4-oom        state:D stack:0 pid:71 ppid:1 flags:0x4000\n[ 20.0]  reclaim_throttle+0x1/0x2\n\
+         [ 20.0]  try_to_free_mem_cgroup_pages+0x1/0x2\n[ 20.0]  try_charge_memcg+0x1/0x2\n[ 20.0]  __getblk_gfp+0x1/0x2\n[ 20.0]  __ext4_get_inode_loc+0x1/0x2\n",
+    );
+    let reclaim = |flags: &&str, before, during| Reclaim { tid: 71, flags: (*flags).to_owned(), before, during };
+    look.reclaims.extend(before.iter().map(|flags| reclaim(flags, 2, 0)));
+    look.reclaims.extend(during.iter().map(|flags| reclaim(flags, 0, 1)));
+    look
+}
+
+#[test]
+fn a_holder_that_sleeps_is_one_if_the_kernel_says_that_its_charge_may_fail() {
+    const LOST: &str = "GFP_NOFS|__GFP_ACCOUNT";
+    const KEPT: &str = "GFP_NOFS|__GFP_NOFAIL|__GFP_ACCOUNT";
+    const KEPT_ON_3_10: &str = "GFP_NOFS|GFP_NOFAIL";
+    let lasting = |first: &[&str], before: &[&str], during: &[&str]| {
+        let mut evidence = silent(healthy(15), 30);
+        evidence.looks.push((At(24_000), sleeping_look(first, &[])));
+        evidence.looks.push((At(28_000), sleeping_look(before, during)));
+        match judged(&evidence, 29) {
+            Judgement::Closed(Observation::Hang(Hang { witness: Witness::ClosedWait(wait), .. })) => Some(wait),
+            Judgement::Open(_) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let wait = lasting(&[], &[LOST], &[]).unwrap();
+    assert_eq!(wait.flags.iter().collect::<Vec<_>>(), [LOST]);
+    assert!(wait.title().contains("charge (GFP_NOFS|__GFP_ACCOUNT, without GFP_NOFAIL) with a handle open"), "{}", wait.title());
+    assert!(lasting(&[KEPT], &[LOST], &[LOST]).is_some());
+    // What was said before the first look may be of another charge: the later one's word counts.
+    for (before, during) in [(&[][..], &[][..]), (&[KEPT], &[]), (&[KEPT_ON_3_10], &[]), (&[LOST, KEPT], &[]), (&[LOST], &[KEPT])] {
+        assert_eq!(lasting(&[LOST], before, during), None, "{before:?} {during:?}");
+    }
+    // A long try that ended after the stacks were taken, and an ordinary one after it.
+    assert_eq!(lasting(&[LOST], &[], &[LOST]), None);
+    // One that spins is none either if its charge will be forced.
+    let mut spins = closed_look(&[71]);
+    assert!(certain(&spins).is_some());
+    spins.reclaims = vec![Reclaim { tid: 71, flags: KEPT.to_owned(), before: 1, during: 0 }];
+    assert_eq!(certain(&spins), None);
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! The closed wait of the founding bug, read from one look at the tasks.
 //!
-//! A commit waits for a handle to be closed; the handle's holder runs, and retries a page-cache charge to its memory cgroup; the charge fails
-//! until a task that was told to die is gone; that task waits for the commit, or is the holder itself. Nobody outside this ring can end it. A task
-//! that *sleeps* in reclaim below such a charge, if only between two tries, is not a holder in this sense: kernels without the bug look like that for
-//! tens of seconds, with the same frames, and recover (facts/the-bug.md, last table). One look proves nothing: see [`ClosedWait::lasts`].
+//! A commit waits for a handle to be closed; the handle's holder retries a page-cache charge to its memory cgroup; the charge fails until a task that was
+//! told to die is gone; that task waits for the commit, or is the holder itself. Nobody outside this ring can end it. That a task is in such a charge with
+//! a handle open is not enough: kernels without the bug look like that for tens of seconds, with the same frames, because one charge tries 16 times to
+//! reclaim at up to 13 priorities and may sleep 100 ms at each, and then it is forced (facts/the-bug.md, last table). What proves a holder is that it
+//! *spins*, or that the kernel itself says of its tries to reclaim that they are made for a charge that may fail, without `__GFP_NOFAIL`. One look proves
+//! nothing: see [`Ring::lasts`].
 //!
-//! Read [`ClosedWait`] first.
+//! Read [`Ring`] first, then [`ClosedWait`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hangproof_wire::{Look, Running};
 use serde::{Deserialize, Serialize};
@@ -32,10 +34,16 @@ pub(super) const RETRIES: &[&str] = &[
     "alloc_page_buffers",
 ];
 
+/// A try to make room for a charge.
+const RECLAIM: &str = "try_to_free_mem_cgroup_pages";
+
+/// A charge with this flag is forced over the limit if nothing else helps; 3.10 prints it without the underscores.
+const FORCED: &str = "GFP_NOFAIL";
+
 /// Prefixes of the functions below which a handle is held.
 const HOLDS_HANDLE: &[&str] = &["ext4_", "__ext4_", "jbd2_journal_get_"];
 
-/// Where reclaim sleeps: whoever is here gets on, if slowly. Not `wait_iff_congested`: 3.10 only yields there while no device is congested.
+/// Where reclaim sleeps: whoever is here doesn't spin. Not `wait_iff_congested`: 3.10 only yields there while no device is congested.
 const SLEEPS_IN_RECLAIM: &[&str] = &["reclaim_throttle", "congestion_wait", "mem_cgroup_oom_synchronize"];
 
 /// A task, as far as two looks are compared by it.
@@ -48,22 +56,55 @@ pub struct Party {
     pub comm: String,
 }
 
-/// The ring in one look.
+/// A ring that stood in two looks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ClosedWait {
     /// The journal thread, in a commit.
     pub journal: Party,
-    /// Tasks that run, hold a handle, and retry a buffer's page.
+    /// Tasks that hold a handle and retry a buffer's page.
     pub holders: BTreeSet<Party>,
+    /// The flags of their charges, in the kernel's words, where it tells: none has `__GFP_NOFAIL`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub flags: BTreeSet<String>,
     /// Tasks that were told to die and can't: holders, or waiting for the commit.
     pub dying: BTreeSet<Party>,
     /// How many tasks wait for the commit: victims, not culprits.
     pub waiters: usize,
 }
 
-impl ClosedWait {
-    /// Finds the ring in a look.
+/// What a look shows of a ring: who may be in it, and of which holders it is certain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ring {
+    journal: Party,
+    holders: BTreeMap<Party, Charge>,
+    waiting: BTreeSet<Party>,
+    dying: BTreeSet<Party>,
+}
+
+/// What is known of a holder's charge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Charge {
+    /// It runs all the time, and doesn't sleep in reclaim.
+    spins: bool,
+    /// It is in a try to reclaim.
+    reclaims: bool,
+    /// The flags of all tries, and whether one of them began before the stacks were taken.
+    flags: BTreeSet<String>,
+    tried: bool,
+}
+
+impl Charge {
+    /// Whether nothing but room ends it. A try that its task was in when the stacks were taken began before the look before this one, then nothing else was
+    /// tried between the two; or it began since then, and is among those that were noted.
+    fn may_fail(&self) -> bool {
+        let forced = self.flags.iter().any(|flags| flags.contains(FORCED));
+        !forced && (self.spins || (self.reclaims && self.tried))
+    }
+}
+
+impl Ring {
+    /// Finds a ring in a look, if everybody is there who has to be; of its holders nothing may be certain.
     #[must_use]
     pub fn find(look: &Look) -> Option<Self> {
         Self::find_in(look, &tasks::parse(&look.log))
@@ -73,33 +114,65 @@ impl ClosedWait {
     #[must_use]
     pub fn find_in(look: &Look, asleep: &[Task]) -> Option<Self> {
         let journal = asleep.iter().find(|task| task.comm.starts_with("jbd2/") && task.state == 'D' && task.is_in(COMMIT))?;
-        let holders: BTreeSet<Party> = spinning(look).iter().filter(|task| is_holder(task)).map(party).collect();
+        let mut holders: BTreeMap<Party, Charge> = BTreeMap::new();
+        for task in asleep.iter().chain(&running(look)).filter(|task| retries_with_handle(task)) {
+            holders.entry(party(task)).or_default().reclaims |= task.is_in(RECLAIM);
+        }
+        for task in spinning(look).iter().filter(|task| spins_with_handle(task)) {
+            holders.entry(party(task)).or_default().spins = true;
+        }
+        for (party, charge) in &mut holders {
+            for reclaim in look.reclaims.iter().filter(|reclaim| reclaim.tid == party.tid) {
+                charge.flags.insert(reclaim.flags.clone());
+                charge.tried |= reclaim.before > 0;
+            }
+        }
         let waiting: BTreeSet<Party> = asleep.iter().filter(|task| waits_for_commit(task)).map(party).collect();
-        let dying: BTreeSet<Party> = look
-            .dying
-            .iter()
-            .map(|task| Party { tid: task.tid, comm: task.comm.clone() })
-            .filter(|task| holders.contains(task) || waiting.contains(task))
-            .collect();
-        let closed = !holders.is_empty() && !dying.is_empty();
-        closed.then(|| Self { journal: party(journal), waiters: waiting.len(), holders, dying })
+        let dying = look.dying.iter().map(|task| Party { tid: task.tid, comm: task.comm.clone() }).collect();
+        let ring = Self { journal: party(journal), holders, waiting, dying };
+        ring.closed(|_| true).is_some().then_some(ring)
     }
 
-    /// What is the same in a later look, if it is still a ring.
+    /// The ring with those of its holders that `counts`; none if it isn't closed then.
+    fn closed(&self, counts: impl Fn(&Party) -> bool) -> Option<ClosedWait> {
+        let holders: BTreeSet<Party> = self.holders.keys().filter(|party| counts(party)).cloned().collect();
+        let dying = self.dying.iter().filter(|task| holders.contains(task) || self.waiting.contains(task)).cloned().collect();
+        let flags = holders.iter().filter_map(|party| self.holders.get(party)).flat_map(|charge| charge.flags.clone()).collect();
+        let ring = ClosedWait { journal: self.journal.clone(), holders, flags, dying, waiters: self.waiting.len() };
+        ring.is_closed().then_some(ring)
+    }
+
+    /// The ring with the holders of which this look by itself is certain.
     #[must_use]
-    pub fn lasts(&self, later: &Self) -> Option<Self> {
+    pub fn certain(&self) -> Option<ClosedWait> {
+        self.closed(|party| self.holders.get(party).is_some_and(Charge::may_fail))
+    }
+
+    /// What stands in this look and in a later one, whose word it is on the holders' charges: what the kernel said of tries before this look may have been
+    /// of other charges.
+    #[must_use]
+    pub fn lasts(&self, later: &Self) -> Option<ClosedWait> {
+        let (before, after) = (self.closed(|_| true)?, later.certain()?);
         let same = |a: &BTreeSet<Party>, b: &BTreeSet<Party>| a.intersection(b).cloned().collect::<BTreeSet<_>>();
-        let (holders, dying) = (same(&self.holders, &later.holders), same(&self.dying, &later.dying));
-        let closed = self.journal == later.journal && !holders.is_empty() && !dying.is_empty();
-        closed.then(|| Self { journal: later.journal.clone(), holders, dying, waiters: later.waiters })
+        let (holders, dying) = (same(&before.holders, &after.holders), same(&before.dying, &after.dying));
+        let ring = ClosedWait { holders, dying, ..after };
+        (ring.is_closed() && before.journal == ring.journal).then_some(ring)
+    }
+}
+
+impl ClosedWait {
+    fn is_closed(&self) -> bool {
+        !self.holders.is_empty() && !self.dying.is_empty()
     }
 
     /// One line that says who waits for whom.
     #[must_use]
     pub fn title(&self) -> String {
         let retry = if self.holders.len() == 1 { "which retries" } else { "which retry" };
+        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        let flags = if flags.is_empty() { String::new() } else { format!(" ({}, without {FORCED})", flags.join(" and ")) };
         format!(
-            "{} waits in a commit for {}, {retry} a memory-cgroup charge with a handle open; killed and can't die: {}; {} wait for the commit",
+            "{} waits in a commit for {}, {retry} a memory-cgroup charge{flags} with a handle open; killed and can't die: {}; {} wait for the commit",
             self.journal.comm,
             listed(&self.holders),
             listed(&self.dying),
@@ -152,7 +225,7 @@ pub(super) fn retries_with_handle(task: &Task) -> bool {
     task.frames[retries..].iter().any(|frame| HOLDS_HANDLE.iter().any(|prefix| frame.starts_with(prefix)))
 }
 
-fn is_holder(task: &Task) -> bool {
+fn spins_with_handle(task: &Task) -> bool {
     retries_with_handle(task) && !task.is_in_any(SLEEPS_IN_RECLAIM)
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::{At, Evidence};
 use crate::oracle::signature::{Kind, classify};
 use crate::oracle::tasks::{self, Task};
-use crate::oracle::wait::ClosedWait;
+use crate::oracle::wait::{ClosedWait, Ring};
 use crate::oracle::{Hang, Observation, Witness};
 
 /// What a report shows of a trial. Times are seconds since QEMU's start.
@@ -153,7 +153,7 @@ fn stacks(evidence: &Evidence, hang: &Hang) -> Vec<Stack> {
     };
     let ring = match &hang.witness {
         Witness::ClosedWait(wait) => Some(wait.clone()),
-        Witness::Silence { .. } | Witness::Guest { .. } | Witness::Panic { .. } => ClosedWait::find(look),
+        Witness::Silence { .. } | Witness::Guest { .. } | Witness::Panic { .. } => Ring::find(look).and_then(|ring| ring.certain()),
     };
     let mut found: Vec<Stack> = Vec::new();
     for (role, task, frames) in stuck(look, ring.as_ref()) {
