@@ -184,7 +184,7 @@ struct ProveArguments {
     /// A kernel in which the hang should be gone
     #[arg(long, short, value_name = "K", required = true)]
     candidate: Vec<Name>,
-    /// How long a trial lasts, for example 20s [default: the pipeline's]
+    /// How long a trial lasts, for example 20s [default: what the pipeline says for proofs, or else what the baseline's time to hang suggests]
     #[arg(long, short, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     /// Trials of all arms after which it ends without an answer [default: twice what a design of fixed size takes]
@@ -609,12 +609,11 @@ fn prepare_proof(definitions: &Definitions, arguments: &ProveArguments) -> Resul
     let design = Design { max_trials: max_trials.unwrap_or(design.max_trials), ..design };
     // Any number will do, as long as it is recorded.
     let seed = seed.unwrap_or_else(|| jiff::Timestamp::now().as_microsecond().unsigned_abs());
-    let wanted = Wanted { design, seed, baseline: baseline.clone(), candidates: candidate.clone() };
-    let mut prepared = prepare_trials(definitions, pipeline, &kernels, *duration, common, Plan::Proof(wanted))?;
-    if let (None, Some(duration)) = (duration, prepared.pipeline.proof_duration) {
-        prepared.pipeline.limits.duration = duration;
-    }
-    Ok(prepared)
+    let given = definitions.pipelines.get(pipeline).and_then(|pipeline| pipeline.proof_duration);
+    let duration = duration.or(given);
+    let calibrates = duration.is_none();
+    let wanted = Wanted { design, seed, baseline: baseline.clone(), candidates: candidate.clone(), calibrates };
+    prepare_trials(definitions, pipeline, &kernels, duration, common, Plan::Proof(wanted))
 }
 
 fn prepare_calibration(definitions: &Definitions, arguments: &CalibrateArguments) -> Result<Prepared> {

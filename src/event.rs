@@ -117,6 +117,11 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+    /// The baseline's time to hang says how long the trials of a proof last.
+    Calibrated {
+        /// So long.
+        seconds: f64,
+    },
     /// A proof went on: trials that are recorded by now.
     ProofProgress {
         /// The arms, the baseline first.
@@ -184,6 +189,7 @@ impl Event {
             | Self::Image { .. }
             | Self::Download { .. }
             | Self::Accelerator { .. }
+            | Self::Calibrated { .. }
             | Self::ProofProgress { .. }
             | Self::SearchProgress { .. }
             | Self::Warning { .. }

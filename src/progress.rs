@@ -198,6 +198,9 @@ impl Progress {
                 self.fetched.remove(&what);
                 self.state(&what, &format!("{} MiB{of}", mib(bytes)), false);
             }
+            Event::Calibrated { seconds } => {
+                self.print(&format!("the proof's trials last {seconds} s, as the baseline's time to hang suggests"))
+            }
             Event::Accelerator { accelerator, reason } => self.done("accelerator", &format!("{accelerator}: {reason}")),
             Event::TrialStarted { trial } => self.state(&trial.to_string(), "starting", true),
             Event::TrialPhase { trial, phase } => self.state(&trial.to_string(), &phase, true),

@@ -27,7 +27,7 @@ use crate::mitigation::{self, Beside};
 use crate::oracle::{self, Observation};
 use crate::plan::{Cell, TrialId, interleave};
 use crate::proof::Design;
-use crate::prove::{Proving, Wanted};
+use crate::prove::{CALIBRATING, Proving, Wanted};
 use crate::report::{
     Host, KernelReport, NotBuilt, Report, SCHEMA, SearchReport, SearchSetup, StepReport, TrialReport, calibration, forget_unfinished,
     load_of, save_inputs, save_trial, trial_folder,
@@ -95,6 +95,8 @@ impl Plan {
 #[derive(Debug)]
 enum Agenda {
     Queue(VecDeque<TrialId>),
+    /// Those before a proof that say how long its own last.
+    Calibration(VecDeque<TrialId>),
     Proof(Box<Proving>),
     Search(Box<Searching>),
     Step(Box<Stepping>),
@@ -104,7 +106,7 @@ impl Agenda {
     /// What to do next; nothing if there is nothing to do before a trial ends.
     fn next(&mut self) -> Option<Next> {
         match self {
-            Self::Queue(queue) => queue.pop_front().map(Next::Trial),
+            Self::Queue(queue) | Self::Calibration(queue) => queue.pop_front().map(Next::Trial),
             Self::Proof(proving) => proving.start().map(Next::Trial),
             Self::Search(searching) => searching.next(),
             Self::Step(stepping) => stepping.next(),
@@ -114,8 +116,8 @@ impl Agenda {
     /// A trial ended; `again` says that it is to be tried once more.
     fn ended(&mut self, trial: &TrialId, observation: &Observation, (load, took): (f64, Duration), again: bool) {
         match self {
-            Self::Queue(queue) if again => queue.push_front(trial.retried()),
-            Self::Queue(_) => {}
+            Self::Queue(queue) | Self::Calibration(queue) if again => queue.push_front(trial.retried()),
+            Self::Queue(_) | Self::Calibration(_) => {}
             Self::Proof(proving) => proving.ended(trial, observation, load, again),
             Self::Search(searching) => searching.ended(trial, observation, took.as_secs_f64(), again),
             Self::Step(stepping) => stepping.ended(trial, observation, again),
@@ -126,7 +128,7 @@ impl Agenda {
     fn built(&mut self, kernel: &Name, manifest: Result<&Manifest, &str>, took: Duration) {
         match (self, manifest) {
             // They ask for nothing that isn't built.
-            (Self::Queue(_) | Self::Proof(_), _) => {}
+            (Self::Queue(_) | Self::Calibration(_) | Self::Proof(_), _) => {}
             (Self::Search(searching), Ok(manifest)) => {
                 searching.built(kernel, manifest.elf_signature.as_deref(), took.as_secs_f64());
             }
@@ -180,7 +182,7 @@ impl Run<'_> {
         let started = jiff::Timestamp::now();
         let compiled = self.store.work().context("making room for the reproducer")?;
         let mut stop = self.stop.clone();
-        let shared = tokio::select! {
+        let mut shared = tokio::select! {
             shared = self.share(compiled.path()) => shared?,
             () = stopped(&mut stop) => bail!(Interrupted),
         };
@@ -216,7 +218,48 @@ impl Run<'_> {
             }
             self.save(&mut report)?;
         }
-        let agenda = self.agenda(&built, &shared)?;
+        let calibrated = self.calibrate(&mut report, &mut built, &mut shared, compiled.path()).await?;
+        let run = Run { pipeline: calibrated.as_ref().unwrap_or(self.pipeline), ..self };
+        run.go(report, built, shared).await
+    }
+
+    /// How long the trials of a proof last, if nobody has said it: the pipeline with that duration.
+    async fn calibrate(
+        &self,
+        report: &mut Report,
+        built: &mut BTreeMap<Name, Built>,
+        shared: &mut Shared,
+        compiled: &Path,
+    ) -> Result<Option<Pipeline>> {
+        let Plan::Proof(Wanted { calibrates: true, baseline, design, .. }) = &self.plan else { return Ok(None) };
+        let cells: Vec<Cell> = self.cells.iter().filter(|cell| cell.kernel == *baseline).cloned().collect();
+        let queue = interleave(&cells, CALIBRATING).into();
+        self.trials(report, built, shared, Agenda::Calibration(queue)).await?;
+        if *self.stop.borrow() {
+            return Ok(None);
+        }
+        let found = calibration(&self.out, report, *design).context("reading the trials for the calibration")?;
+        let proposed = found.proposal.map(|proposal| proposal.duration);
+        report.calibration = Some(found);
+        let Some(seconds) = proposed else {
+            let seconds = self.pipeline.limits.duration.as_secs_f64();
+            self.events.warn(format!(
+                "the baseline hung too seldom to say how long trials should last: they last {seconds} s, as the pipeline says"
+            ));
+            return Ok(None);
+        };
+        let mut pipeline = self.pipeline.clone();
+        pipeline.limits.duration = Duration::from_secs_f64(seconds);
+        // Its parameters may name the duration.
+        shared.ready = reproducer::prepare(&pipeline, compiled).await?;
+        (report.limits, report.reproducer) = (pipeline.limits, shared.ready.words.clone());
+        self.events.send(Event::Calibrated { seconds });
+        Ok(Some(pipeline))
+    }
+
+    /// Runs the trials of the plan, now that all is there for them.
+    async fn go(self, mut report: Report, mut built: BTreeMap<Name, Built>, shared: Shared) -> Result<Ended> {
+        let agenda = self.agenda(&report, &built, &shared)?;
         self.trials(&mut report, &mut built, &shared, agenda).await?;
         if let Plan::Calibration(_, design) = &self.plan {
             report.calibration = Some(calibration(&self.out, &report, *design).context("reading the trials for the calibration")?);
@@ -237,7 +280,7 @@ impl Run<'_> {
     }
 
     /// What says which trial is next, now that the kernels are built.
-    fn agenda(&self, built: &BTreeMap<Name, Built>, shared: &Shared) -> Result<Agenda> {
+    fn agenda(&self, report: &Report, built: &BTreeMap<Name, Built>, shared: &Shared) -> Result<Agenda> {
         let queue = |repeats| {
             let cells: Vec<Cell> = self.cells.iter().filter(|cell| built.contains_key(&cell.kernel)).cloned().collect();
             Agenda::Queue(interleave(&cells, repeats).into())
@@ -247,7 +290,9 @@ impl Run<'_> {
             Plan::Proof(wanted) => {
                 let builds: BTreeMap<&Name, &Manifest> = built.iter().map(|(name, built)| (name, &built.manifest)).collect();
                 let setup = wanted.setup(self.pipeline.limits.duration.as_secs_f64(), &builds);
-                Agenda::Proof(Box::new(Proving::new(setup)))
+                let last =
+                    |kernel: &KernelReport| Some((kernel.name.clone(), kernel.results.iter().map(|result| result.trial.repeat).max()?));
+                Agenda::Proof(Box::new(Proving::new(setup, report.kernels.iter().filter_map(last).collect())))
             }
             Plan::Search(setup, _, before) => Agenda::Search(Box::new(Searching::new(setup.clone(), before.as_deref(), shared.jobs))),
             Plan::Step(step, kernel, _) => Agenda::Step(Box::new(Stepping::new(step.clone(), kernel.clone()))),
@@ -257,7 +302,7 @@ impl Run<'_> {
     /// Says how far a proof or a search is, and keeps its record up to date.
     fn went_on(&self, report: &mut Report, agenda: &Agenda) {
         match agenda {
-            Agenda::Queue(_) => {}
+            Agenda::Queue(_) | Agenda::Calibration(_) => {}
             Agenda::Proof(proving) => {
                 self.events.send(proving.progress());
                 let proof = proving.report();
@@ -394,6 +439,7 @@ impl Run<'_> {
                 observation,
                 seconds: took.as_secs_f64(),
                 repeated: again && !*self.stop.borrow(),
+                calibrates: matches!(agenda, Agenda::Calibration(_)),
             });
             let build = kernel.built();
             *kernel = KernelReport::new(kernel.cell(), results, build);

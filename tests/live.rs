@@ -201,10 +201,21 @@ fn a_twin_of_the_baseline_is_not_fixed() {
     let lab = Lab::new();
     let lost = "debian-6.1-el7mm-nofail-lost";
     let twin = format!("{lost}-twin");
-    let output =
-        lab.run(&["prove", "ext4-oom", "--baseline", lost, "--candidate", &twin, "--duration", "40s", "--seed", "1", "--out", "out"]);
+    // Nobody says how long trials last, so the baseline's first ones do.
+    lab.edit("ext4-oom", "proof: {duration: 12s}\n", "");
+    let output = lab.run(&["prove", "ext4-oom", "--baseline", lost, "--candidate", &twin, "--seed", "1", "--out", "out"]);
     exits(&output, 1);
     let report = lab.report("out");
+    let (calibration, duration) = (&report["calibration"], &report["proof"]["setup"]["duration"]);
+    assert!(calibration["seen"]["hangs"].as_array().unwrap().len() >= 3, "{calibration:#}");
+    assert_eq!(
+        (duration, &report["limits"]["duration"]["secs"]),
+        (&calibration["proposal"]["duration"], &duration.as_f64().map(|s| s as u64).into())
+    );
+    let results = report["kernels"][0]["results"].as_array().unwrap();
+    let calibrating = results.iter().filter(|result| result["calibrates"] == true).map(|result| &result["trial"]);
+    let proving: Vec<&Value> = report["proof"]["trials"].as_array().unwrap().iter().map(|trial| &trial["trial"]).collect();
+    assert!(calibrating.clone().count() >= 6 && calibrating.into_iter().all(|trial| !proving.contains(&trial)), "{report:#}");
     let candidate = &report["proof"]["candidates"][0];
     assert_eq!(candidate["summary"]["answer"], "not-fixed", "{candidate:#}");
     let again = lab.run(&["rescore", "out"]);

@@ -46,6 +46,7 @@ fn run_folder(change: impl Fn(&mut Evidence)) -> tempfile::TempDir {
             trial,
             seconds,
             repeated: false,
+            calibrates: false,
         };
         results.entry(kernel).or_default().push(evidence);
     }
@@ -182,6 +183,7 @@ fn a_contrary_verdict_is_a_failure_and_our_trouble_an_error() {
         evidence: trial_folder(&trial).join("evidence.json"),
         trial,
         repeated,
+        calibrates: false,
     };
     lost.results.extend([ours(trial.clone(), true), ours(trial.retried(), false)]);
     let text = junit(&case).unwrap();

@@ -29,12 +29,14 @@ pub struct CalibrationReport {
     pub proposal: Option<Calibration>,
 }
 
-/// What follows from a run's trials, read from its folder.
+/// What follows from a run's trials, read from its folder: from those that calibrate a proof, or from all if there are none of that kind.
 ///
 /// # Errors
 /// When a trial's evidence can't be read.
 pub fn calibration(run: &Path, report: &Report, design: Design) -> io::Result<CalibrationReport> {
-    let results = report.kernels.iter().flat_map(|kernel| &kernel.results).filter(|result| !result.repeated);
+    let all = || report.kernels.iter().flat_map(|kernel| &kernel.results).filter(|result| !result.repeated);
+    let marked = all().any(|result| result.calibrates);
+    let results = all().filter(|result| result.calibrates == marked);
     let trials: Vec<_> = results.map(|result| Ok((result, load_trial(run, &result.trial)?))).collect::<io::Result<_>>()?;
     Ok(CalibrationReport::of(design, trials))
 }

@@ -77,6 +77,7 @@ struct TrialView<'a> {
     detail: String,
     seconds: f64,
     repeated: bool,
+    calibrates: bool,
     line: Option<TimeLine>,
     stacks: &'a [Stack],
     tail: &'a [String],
@@ -194,6 +195,7 @@ fn trial<'a>(case: &'a Case, result: &'a TrialReport, scale: f64) -> TrialView<'
         detail: result.observation.detail(),
         seconds: result.seconds,
         repeated: result.repeated,
+        calibrates: result.calibrates,
         // Before the reproducer's start there is nothing to draw.
         line: seen.filter(|seen| seen.started.is_some()).map(|seen| TimeLine::of(seen, &result.observation, scale)),
         stacks: seen.map_or(&[], |seen| &seen.stacks),

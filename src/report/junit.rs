@@ -34,7 +34,7 @@ fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
     verdict.set_classname(XmlString::new(&arm)).set_system_out(super::account::odds(&kernel.hang_rate));
     suite.add_test_case(verdict);
     // The last attempt is the trial; those before it are its reruns.
-    for last in kernel.results.iter().filter(|result| !result.repeated) {
+    for last in kernel.results.iter().filter(|result| result.counts()) {
         let earlier = kernel.results.iter().filter(|result| result.repeated && result.trial.repeat == last.trial.repeat);
         let mut trial = TestCase::new(format!("trial {}", last.trial.repeat), trial_status(kernel, last, earlier));
         trial.set_classname(XmlString::new(&arm)).set_time(time(last)).set_system_out(plain(&last.observation.detail()));

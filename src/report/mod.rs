@@ -192,6 +192,17 @@ pub struct TrialReport {
     pub evidence: PathBuf,
     /// It was invalid and tried again; it doesn't count.
     pub repeated: bool,
+    /// It was for the duration of a proof's trials, and is none of them; it doesn't count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub calibrates: bool,
+}
+
+impl TrialReport {
+    /// Whether it counts for a verdict.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        !self.repeated && !self.calibrates
+    }
 }
 
 /// What every report says of its form.
@@ -215,7 +226,7 @@ impl KernelReport {
     #[must_use]
     pub fn new(cell: Cell, results: Vec<TrialReport>, build: Result<Manifest, NotBuilt>) -> Self {
         let Cell { kernel: name, mitigation, expected } = cell;
-        let counted = results.iter().filter(|result| !result.repeated).map(|result| &result.observation);
+        let counted = results.iter().filter(|result| result.counts()).map(|result| &result.observation);
         let repeated = results.iter().filter(|result| result.repeated).count() as u64;
         let trials = Counts { repeated, ..Counts::of(counted) };
         let (build, build_error, build_trouble) = match build {
@@ -265,7 +276,7 @@ impl KernelReport {
     /// The trial that the verdict rests on: the first one that showed what the verdict says. A hang that isn't the pipeline's comes before one that is.
     #[must_use]
     pub fn decisive(&self) -> Option<&TrialReport> {
-        let first = |word: &str| self.results.iter().filter(|result| !result.repeated).find(|result| result.observation.word() == word);
+        let first = |word: &str| self.results.iter().filter(|result| result.counts()).find(|result| result.observation.word() == word);
         match self.verdict {
             Verdict::Hang => self.other_hang().or_else(|| first("hang")),
             Verdict::Pass | Verdict::Crash | Verdict::BootFailure => first(&self.verdict.to_string()),
@@ -299,7 +310,7 @@ impl KernelReport {
     fn has_our_trouble(&self) -> bool {
         self.build_trouble
             || self.results.iter().any(|result| match &result.observation {
-                Observation::Invalid { fault: Fault::Host | Fault::Qemu | Fault::Guest, .. } => !result.repeated,
+                Observation::Invalid { fault: Fault::Host | Fault::Qemu | Fault::Guest, .. } => result.counts(),
                 Observation::Invalid { fault: Fault::Reproducer | Fault::Mitigation | Fault::Trigger | Fault::User, .. }
                 | Observation::Pass(_)
                 | Observation::Hang(_)

@@ -124,7 +124,7 @@ pub(super) fn seen(kernel: &KernelReport) -> String {
         return why;
     }
     let Some(decisive) = kernel.decisive() else { return String::new() };
-    let mut counted = kernel.results.iter().filter(|result| !result.repeated);
+    let mut counted = kernel.results.iter().filter(|result| result.counts());
     // Where the trials differ, which one it was is worth a look into its folder.
     let which = if counted.any(|other| other.observation.word() != decisive.observation.word()) {
         format!("trial {}: ", decisive.trial.repeat)
