@@ -397,7 +397,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     let mut prepared = match &command {
         Command::Run(arguments) => Some(prepare(&definitions, arguments)?),
         Command::Prove(arguments) => Some(prepare_proof(&definitions, arguments)?),
-        Command::Bisect(arguments) => Some(bisect::prepare(&store, &definitions, arguments).await?),
+        Command::Bisect(arguments) => Some(bisect::prepare(&definitions, arguments).await?),
         Command::BisectStep(arguments) => Some(bisect::prepare_step(&definitions, arguments).await?),
         Command::Calibrate(arguments) => Some(prepare_calibration(&definitions, arguments)?),
         _ => None,

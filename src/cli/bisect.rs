@@ -15,7 +15,6 @@ use crate::run::Plan;
 use crate::search::Design;
 use crate::source::history::Repository;
 use crate::spec::{Definitions, Name, Pipeline, duration, nearest};
-use crate::store::Store;
 
 /// What a line consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -119,14 +118,14 @@ fn one_kernel(definitions: &Definitions, pipeline: &Pipeline, given: &[Name]) ->
 }
 
 /// Checks the arguments of a search and makes its line.
-pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments: &BisectArguments) -> Result<Prepared> {
+pub(super) async fn prepare(definitions: &Definitions, arguments: &BisectArguments) -> Result<Prepared> {
     let BisectArguments { pipeline, confidence, max_trials, find_fix, duration, common, resume, .. } = arguments;
     let nothing = Plan::Repeats(0);
     let mut prepared = prepare_trials(definitions, pipeline, &[], *duration, common, nothing)?;
     let design = Design { confidence: *confidence, max_trials: *max_trials };
     let seconds = prepared.pipeline.limits.duration.as_secs_f64();
     let frame = Frame { design, find_fix: *find_fix, duration: seconds };
-    let (setup, axis) = line(store, &mut prepared, arguments, frame).await.map_err(|error| usage(&error))?;
+    let (setup, axis) = line(&mut prepared, arguments, frame).await.map_err(|error| usage(&error))?;
     prepared.plan = Plan::Search(setup, axis, None);
     prepared.goes_on = *resume;
     Ok(prepared)
@@ -140,7 +139,7 @@ pub(super) fn take_up(prepared: &mut Prepared) -> Result<()> {
     Ok(())
 }
 
-async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArguments, frame: Frame) -> Result<(SearchSetup, Axis)> {
+async fn line(prepared: &mut Prepared, arguments: &BisectArguments, frame: Frame) -> Result<(SearchSetup, Axis)> {
     let BisectArguments { over, repo, good, bad, kernel, find_fix, common, .. } = arguments;
     let Prepared { definitions, pipeline, .. } = prepared;
     let both = |what: &str| match (good, bad) {
@@ -194,7 +193,8 @@ async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArgument
         Over::Config => {
             let kernel = one_kernel(definitions, pipeline, kernel)?;
             let ends = both("two configurations, as files")?.map(Path::new);
-            Ok((over_config(store, definitions, &kernel, ends, frame)?, Axis::Defined))
+            let (setup, symbols) = over_config(definitions, &kernel, ends, frame)?;
+            Ok((setup, Axis::Symbols(Box::new(symbols))))
         }
     }
 }
