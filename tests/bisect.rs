@@ -265,12 +265,12 @@ async fn a_merge_is_searched_as_one_and_says_how_to_go_on() {
     assert!(told.contains("merge the topic") && told.contains("it is a merge: `hangproof bisect ... --good \"$(git merge-base "), "{told}");
 }
 
-#[test]
-fn a_stack_of_patches_is_a_line() {
+#[tokio::test]
+async fn a_stack_of_patches_is_a_line() {
     let bench = Bench::new();
     let mut definitions = History::definitions();
     let name = Name::new("tiny").unwrap();
-    let error = over_patches(&mut definitions, &name, frame(false)).unwrap_err();
+    let error = over_patches(&bench.store, &mut definitions, &name, frame(false), &Events::ignored()).await.unwrap_err();
     assert_eq!(format!("{error:#}"), "tiny has no patches to search: name a kernel with a stack of them by --kernel");
     let patches = ["one", "two", "three"].map(|what| {
         let path = bench.path(what);
@@ -278,7 +278,7 @@ fn a_stack_of_patches_is_a_line() {
         path
     });
     definitions.kernels.get_mut(&name).unwrap().patches = patches.to_vec();
-    let setup = over_patches(&mut definitions, &name, frame(false)).unwrap();
+    let (setup, _) = over_patches(&bench.store, &mut definitions, &name, frame(false), &Events::ignored()).await.unwrap();
     let titles: Vec<_> = setup.points.iter().map(|point| (point.kernel.as_str(), point.title.as_str())).collect();
     assert_eq!(titles, [("tiny.patch-1", "Do one"), ("tiny.patch-2", "Do two"), ("tiny.patch-3", "Do three")]);
     assert_eq!(definitions.kernels[&setup.points[1].kernel].patches, patches[..2]);

@@ -13,6 +13,7 @@ use crate::build::{self, BuildError, Built};
 use crate::event::Events;
 use crate::report::{Over, Point, SearchSetup};
 use crate::search::Design;
+use crate::source::srpm::OwnPatches;
 use crate::spec::{Definitions, Kernel, Name, nearest};
 use crate::store::Store;
 
@@ -21,6 +22,8 @@ use crate::store::Store;
 pub enum Axis {
     /// It is one of the definitions.
     Defined,
+    /// It is one of the definitions, and made by patches of a source package, which are in use for as long.
+    Package(OwnPatches),
     /// It is made of a commit.
     Commits(Box<Commits>),
     /// It is made of a configuration and some symbols.
@@ -41,7 +44,7 @@ impl Axis {
         jobs: usize,
     ) -> Result<Built, BuildError> {
         match self {
-            Self::Defined => match definitions.kernels.get(kernel) {
+            Self::Defined | Self::Package(_) => match definitions.kernels.get(kernel) {
                 Some(kernel) => build::build(store, definitions, kernel, events, jobs).await,
                 None => Err(BuildError::NoBase { base: kernel.clone() }),
             },
@@ -54,7 +57,7 @@ impl Axis {
     #[must_use]
     pub fn boot_arguments<'a>(&'a self, definitions: &'a Definitions, kernel: &Name) -> &'a [String] {
         match self {
-            Self::Defined => definitions.kernels.get(kernel).map_or(&[], |kernel| &kernel.boot_arguments),
+            Self::Defined | Self::Package(_) => definitions.kernels.get(kernel).map_or(&[], |kernel| &kernel.boot_arguments),
             Self::Commits(commits) => commits.boot_arguments(),
             Self::Symbols(symbols) => symbols.boot_arguments(),
         }
