@@ -397,7 +397,10 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     let mut prepared = match &command {
         Command::Run(arguments) => Some(prepare(&definitions, arguments)?),
         Command::Prove(arguments) => Some(prepare_proof(&definitions, arguments)?),
-        Command::Bisect(arguments) => Some(bisect::prepare(&store, &definitions, arguments).await?),
+        Command::Bisect(arguments) => {
+            let bring = async |events: Events| bisect::prepare(&store, &definitions, arguments, &events).await;
+            Some(watched(common.quiet, bring).await?)
+        }
         Command::BisectStep(arguments) => Some(bisect::prepare_step(&definitions, arguments).await?),
         Command::Calibrate(arguments) => Some(prepare_calibration(&definitions, arguments)?),
         _ => None,
@@ -449,6 +452,15 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         show(&text);
     }
     Ok(exit)
+}
+
+/// Shows what happens before there is a folder for a run's events: a source package may be downloaded to see what is in it.
+async fn watched<T>(quiet: bool, work: impl AsyncFnOnce(Events) -> T) -> T {
+    let (events, stream) = Events::channel();
+    let shown = tokio::spawn(Progress::new(quiet).show(stream));
+    let result = work(events).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), shown).await;
+    result
 }
 
 /// Turns true at the first SIGINT, SIGTERM or SIGHUP; the second ends the program at once.

@@ -6,22 +6,20 @@
 
 #[path = "common/bench.rs"]
 mod bench;
+#[path = "common/course.rs"]
+mod course;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bench::Bench;
-use hangproof::bisect::{Axis, Commits, Frame, over_commits, over_config, over_patches};
+use course::{frame, searched};
+use hangproof::bisect::{Axis, Commits, over_commits, over_config, over_patches};
 use hangproof::build::{BuildError, Built};
 use hangproof::event::Events;
-use hangproof::evidence::At;
 use hangproof::fault::Whose;
-use hangproof::oracle::hang::Signature;
-use hangproof::oracle::{Hang, Observation, Pass, Witness};
-use hangproof::plan::TrialId;
-use hangproof::report::{Course, SearchAnswer, SearchSetup};
-use hangproof::search::{Design, Place};
+use hangproof::report::{Course, Point, SearchAnswer, SearchSetup};
 use hangproof::source::history::Repository;
 use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Modules, Name, Source, Toolchain};
 
@@ -92,49 +90,12 @@ impl History {
     }
 
     async fn build(&self, axis: &Axis, kernel: &Name) -> Result<Built, BuildError> {
-        axis.build(&self.bench.store, &Self::definitions(), kernel, &Events::ignored(), 2).await
+        self.build_with(axis, &Self::definitions(), kernel).await
     }
-}
 
-fn frame(find_fix: bool) -> Frame {
-    Frame { design: Design { confidence: 0.95, max_trials: 500 }, find_fix, duration: 10.0 }
-}
-
-fn pass() -> Observation {
-    Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO })
-}
-
-fn hang() -> Observation {
-    Observation::Hang(Hang {
-        last_progress: At(9000),
-        at: At(20_000),
-        witness: Witness::Silence { reported: 0, title: None },
-        oom_kills: 12,
-        operations: None,
-        signature: Signature::of([], "ring"),
-        likeness: None,
-    })
-}
-
-/// Lets a search run to its end: the points from `first_bad` on hang each time.
-fn searched(setup: SearchSetup, first_bad: usize, untestable: &[usize]) -> Course {
-    let mut course = Course::new(setup);
-    for repeat in 1..500 {
-        let posterior = course.hunt().search().posterior();
-        if course.hunt().answer(&posterior).is_some() {
-            return course;
-        }
-        let place = course.hunt().next(&posterior, |_| 1.0);
-        let kernel = course.point(place).kernel.clone();
-        match place {
-            Place::At(position) if untestable.contains(&position) => course.unbuildable(&kernel, "it doesn't compile"),
-            Place::At(_) | Place::GoodEnd => {
-                let observation = if matches!(place, Place::At(position) if position >= first_bad) { hang() } else { pass() };
-                course.take(&TrialId { kernel, mitigation: None, repeat, attempt: 1 }, &observation);
-            }
-        }
+    async fn build_with(&self, axis: &Axis, definitions: &Definitions, kernel: &Name) -> Result<Built, BuildError> {
+        axis.build(&self.bench.store, definitions, kernel, &Events::ignored(), 2).await
     }
-    panic!("no answer after 500 trials");
 }
 
 #[tokio::test]
@@ -304,39 +265,66 @@ async fn a_merge_is_searched_as_one_and_says_how_to_go_on() {
     assert!(told.contains("merge the topic") && told.contains("it is a merge: `hangproof bisect ... --good \"$(git merge-base "), "{told}");
 }
 
-#[test]
-fn patches_and_configurations_are_lines_too() {
+#[tokio::test]
+async fn a_stack_of_patches_is_a_line() {
     let bench = Bench::new();
     let mut definitions = History::definitions();
     let name = Name::new("tiny").unwrap();
-    let error = |error: anyhow::Error| format!("{error:#}");
-    assert!(error(over_patches(&mut definitions, &name, frame(false)).unwrap_err()).contains("tiny has no patches to search"));
+    let error = over_patches(&bench.store, &mut definitions, &name, frame(false), &Events::ignored()).await.unwrap_err();
+    assert_eq!(format!("{error:#}"), "tiny has no patches to search: name a kernel with a stack of them by --kernel");
     let patches = ["one", "two", "three"].map(|what| {
         let path = bench.path(what);
         fs::write(&path, format!("Subject: [PATCH] Do {what}\n\n--- a/f\n+++ b/f\n")).unwrap();
         path
     });
     definitions.kernels.get_mut(&name).unwrap().patches = patches.to_vec();
-    let setup = over_patches(&mut definitions, &name, frame(false)).unwrap();
+    let (setup, _) = over_patches(&bench.store, &mut definitions, &name, frame(false), &Events::ignored()).await.unwrap();
     let titles: Vec<_> = setup.points.iter().map(|point| (point.kernel.as_str(), point.title.as_str())).collect();
     assert_eq!(titles, [("tiny.patch-1", "Do one"), ("tiny.patch-2", "Do two"), ("tiny.patch-3", "Do three")]);
     assert_eq!(definitions.kernels[&setup.points[1].kernel].patches, patches[..2]);
     assert_eq!(definitions.kernels[&setup.good_end.kernel].patches, [] as [PathBuf; 0]);
-    let [old, new] = [("old", "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\n"), ("new", "CONFIG_A=y\nCONFIG_C=y\nCONFIG_D=7\n")].map(
-        |(file, text)| {
+}
+
+#[tokio::test]
+async fn two_configurations_are_a_line_whose_fragments_are_written_when_they_are_wanted() {
+    let history = History::new();
+    let bench = &history.bench;
+    let mut definitions = History::definitions();
+    let name = Name::new("tiny").unwrap();
+    definitions.kernels.get_mut(&name).unwrap().source = Source::Directory { path: history.repository.clone() };
+    let [old, new] =
+        [("old", "CONFIG_NAME=\"a\"\n# CONFIG_EXT4 is not set\n"), ("new", "CONFIG_EXT4=y\nCONFIG_NAME=\"b\"\n")].map(|(file, text)| {
             let path = bench.path(file);
             fs::write(&path, text).unwrap();
             path
-        },
-    );
-    let setup = over_config(&bench.store, &mut definitions, &name, [&old, &new], frame(true)).unwrap();
+        });
+    let fragments = || {
+        let files = fs::read_dir(bench.store.root().join("sources")).unwrap().flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("fragment-")).count()
+    };
+    let whats = |points: &[Point]| points.iter().map(|point| point.what.clone()).collect::<Vec<_>>();
+    let (setup, symbols) = over_config(&mut definitions, &name, [&old, &new], frame(false)).unwrap();
+    assert_eq!((whats(&setup.points), fragments()), (vec!["CONFIG_EXT4".to_owned(), "CONFIG_NAME".to_owned()], 0));
+    let axis = Axis::Symbols(Box::new(symbols));
+    let [both, one] = [1, 0].map(|position: usize| setup.points[position].kernel.clone());
+    for (kernel, base, written, expected) in [
+        (&both, Some("tiny.config-0"), 1, "CONFIG_EXT4=y\nCONFIG_NAME=\"b\"\n"),
+        (&setup.good_end.kernel, None, 1, "# CONFIG_EXT4 is not set\nCONFIG_NAME=\"a\"\n"),
+        (&one, Some("tiny.config-0"), 2, "CONFIG_EXT4=y\nCONFIG_NAME=\"a\"\n"),
+    ] {
+        let built = history.build_with(&axis, &definitions, kernel).await.unwrap();
+        let config = fs::read_to_string(&built.config).unwrap();
+        assert!(config.starts_with(expected), "{kernel}: {config}");
+        assert_eq!((built.manifest.base.as_ref().map(Name::as_str), fragments()), (base, written), "{kernel}");
+    }
     // For a fix the line goes from the new one back to the old one.
-    let line: Vec<_> = setup.points.iter().map(|point| (point.what.as_str(), point.title.as_str())).collect();
-    assert_eq!(line[..2], [("CONFIG_D", "becomes 7"), ("CONFIG_C", "becomes y")]);
-    let fragments = &definitions.kernels[&setup.good_end.kernel].configuration.fragments;
-    assert_eq!(fs::read_to_string(&fragments[0]).unwrap(), "CONFIG_C=y\nCONFIG_D=7\n# CONFIG_B is not set\n");
-    let same = over_config(&bench.store, &mut definitions, &name, [&old, &old], frame(false)).unwrap_err();
-    assert!(error(same).contains("don't differ in what tiny leaves open"));
+    let (setup, _) = over_config(&mut definitions, &name, [&old, &new], frame(true)).unwrap();
+    assert_eq!(
+        (setup.good_end.what.as_str(), whats(&setup.points)),
+        ("CONFIG_NAME", vec!["CONFIG_EXT4".to_owned(), "no symbol".to_owned()])
+    );
+    let same = over_config(&mut definitions, &name, [&old, &old], frame(false)).unwrap_err();
+    assert!(format!("{same:#}").contains("don't differ in what tiny leaves open"));
 }
 
 fn hangproof(folder: &Path, arguments: &[&str]) -> Output {

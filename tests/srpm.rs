@@ -1,10 +1,14 @@
 //! Source packages: real ones made by rpmbuild, hostile ones made of them, and the vault that they come from.
 //!
 //! Needs Debian's `rpm`, `rpm2cpio`, `cpio`, `gnupg`, `gnupg1` and `curl`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "srpm/bench.rs"]
 mod bench;
+#[path = "common/course.rs"]
+mod course;
+#[path = "srpm/search.rs"]
+mod search;
 #[path = "srpm/vault.rs"]
 mod vault;
 #[path = "common/web.rs"]

@@ -198,6 +198,25 @@ fn a_misspelled_name_is_answered_with_the_right_one() {
     }
 }
 
+#[test]
+fn a_source_package_that_is_not_there_is_told_before_a_search_over_its_patches_begins() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("empty")).unwrap();
+    let words = ["bisect", "centos7-ext4-oom", "--over", "patches", "--kernel", "centos7-1160", "--out", "search"];
+    refused(
+        lab.run(&[&words[..], &["--vault", "empty"]].concat()),
+        "error: reading the patches of centos7-1160's source package: LAB/empty has neither kernel-3.10.0-1160.el7.src.rpm nor \
+         linux-3.10.0-1160.el7.tar.xz: put one of them there, or name another folder with --vault",
+    );
+    // A network that is gone is nobody's mistake.
+    let (code, said) = lab.run(&[&words[..], &["--vault", "http://127.0.0.1:1"]].concat());
+    assert!(
+        code == 4 && said.starts_with("error: reading the patches of centos7-1160's source package: download http://"),
+        "{code} {said}"
+    );
+    assert!(!lab.path("search").exists());
+}
+
 /// Copies the definitions that a kernel's build needs.
 fn definitions(into: &Path) {
     for folder in ["compatibility", "kernels", "images", "patches", "pipelines/ext4-oom"] {

@@ -1,32 +1,33 @@
-//! What a line consists of: kernels that are defined, a kernel's patches, or what two configurations differ in; and how a point's kernel is made.
+//! How a point's kernel is made, and what all lines have in common; and the line of kernels that are defined.
 //!
-//! Kernels that aren't defined are added to a copy of the definitions, as variants of a common base, so that `build` compiles only what differs.
-//! Commits are made as they are wanted, in `commits`. Nothing is built here.
+//! Kernels that aren't defined are variants of a common base, so that `build` compiles only what differs. Patches' are added to a copy of the definitions;
+//! commits' and configurations' are made as they are wanted. The other lines have a file each: `commits`, `patches`, `symbols`.
 //!
 //! Read [`Axis`] first.
-
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::commits::Commits;
-use crate::build::config::{differences, request, without_modules};
+use super::symbols::Symbols;
 use crate::build::{self, BuildError, Built};
 use crate::event::Events;
-use crate::input;
 use crate::report::{Over, Point, SearchSetup};
 use crate::search::Design;
-use crate::spec::{ConfigurationBase, Definitions, Kernel, Modules, Name, Source, nearest};
-use crate::store::{Kept, Store};
-use crate::text::plain;
+use crate::source::srpm::OwnPatches;
+use crate::spec::{Definitions, Kernel, Name, nearest};
+use crate::store::Store;
 
 /// How a point's kernel is made.
 #[derive(Debug)]
 pub enum Axis {
     /// It is one of the definitions.
     Defined,
+    /// It is one of the definitions, and made by patches of a source package, which are in use for as long.
+    Package(OwnPatches),
     /// It is made of a commit.
     Commits(Box<Commits>),
+    /// It is made of a configuration and some symbols.
+    Symbols(Box<Symbols>),
 }
 
 impl Axis {
@@ -43,11 +44,12 @@ impl Axis {
         jobs: usize,
     ) -> Result<Built, BuildError> {
         match self {
-            Self::Defined => match definitions.kernels.get(kernel) {
+            Self::Defined | Self::Package(_) => match definitions.kernels.get(kernel) {
                 Some(kernel) => build::build(store, definitions, kernel, events, jobs).await,
                 None => Err(BuildError::NoBase { base: kernel.clone() }),
             },
             Self::Commits(commits) => commits.build(store, definitions, kernel, events, jobs).await,
+            Self::Symbols(symbols) => symbols.build(store, definitions, kernel, events, jobs).await,
         }
     }
 
@@ -55,8 +57,9 @@ impl Axis {
     #[must_use]
     pub fn boot_arguments<'a>(&'a self, definitions: &'a Definitions, kernel: &Name) -> &'a [String] {
         match self {
-            Self::Defined => definitions.kernels.get(kernel).map_or(&[], |kernel| &kernel.boot_arguments),
+            Self::Defined | Self::Package(_) => definitions.kernels.get(kernel).map_or(&[], |kernel| &kernel.boot_arguments),
             Self::Commits(commits) => commits.boot_arguments(),
+            Self::Symbols(symbols) => symbols.boot_arguments(),
         }
     }
 }
@@ -114,121 +117,12 @@ pub fn over_kernels(definitions: &Definitions, kernels: &[Name], frame: Frame) -
 }
 
 /// The kernel that others are made from, whole: what it extends is in it.
-fn flattened(kernel: &Kernel, name: Name) -> Kernel {
+pub(super) fn flattened(kernel: &Kernel, name: Name) -> Kernel {
     Kernel { name, base: None, inherited_patches: 0, ..kernel.clone() }
 }
 
-fn numbered(kernel: &Name, what: &str, number: usize) -> Result<Name> {
+/// A name for a kernel of a line.
+pub(super) fn numbered(kernel: &Name, what: &str, number: usize) -> Result<Name> {
     let name = format!("{kernel}.{what}-{number}");
     Name::new(&name).with_context(|| format!("{kernel} has too long a name to number its variants"))
-}
-
-/// The patch stack of a kernel, patch by patch, on top of the kernel with the source.
-///
-/// # Errors
-/// When there is no such kernel, or it has no patches.
-pub fn over_patches(definitions: &mut Definitions, name: &Name, frame: Frame) -> Result<SearchSetup> {
-    let kernel = defined(definitions, name)?.clone();
-    if matches!(kernel.source, Source::Prebuilt(_)) || kernel.patches.is_empty() {
-        bail!("{name} has no patches to search: name a kernel with a stack of them by --kernel");
-    }
-    let first = numbered(name, "patch", 0)?;
-    let bare = Kernel { patches: Vec::new(), ..flattened(&kernel, first.clone()) };
-    let mut line = vec![Point {
-        kernel: first.clone(),
-        what: "no patch".to_owned(),
-        title: "the kernel without its patches".to_owned(),
-        merge: false,
-        boot_arguments: Vec::new(),
-    }];
-    for (number, patch) in (1..).zip(&kernel.patches) {
-        let point = numbered(name, "patch", number)?;
-        let patches = kernel.patches[..number].to_vec();
-        let variant = Kernel { name: point.clone(), base: Some(first.clone()), patches, inherited_patches: 0, ..bare.clone() };
-        definitions.kernels.insert(point.clone(), variant);
-        line.push(Point {
-            kernel: point,
-            what: definitions.shown(patch).display().to_string(),
-            title: subject(patch),
-            merge: false,
-            boot_arguments: Vec::new(),
-        });
-    }
-    definitions.kernels.insert(first, bare);
-    setup(frame, Over::Patches { kernel: name.clone() }, line)
-}
-
-/// The subject of a patch that has one.
-fn subject(patch: &Path) -> String {
-    let text = input::read(patch, input::LARGEST_TEXT).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let header = text.lines().take_while(|line| !line.starts_with("diff ") && !line.starts_with("--- "));
-    let subject = header.filter_map(|line| line.strip_prefix("Subject: ")).next().unwrap_or_default();
-    plain(subject.strip_prefix("[PATCH] ").unwrap_or(subject))
-}
-
-/// What two configurations of a kernel differ in, symbol by symbol.
-///
-/// # Errors
-/// When there is no such kernel, a file can't be read, or they don't differ.
-pub fn over_config(store: &Store, definitions: &mut Definitions, name: &Name, [old, new]: [&Path; 2], frame: Frame) -> Result<SearchSetup> {
-    let kernel = defined(definitions, name)?.clone();
-    if matches!(kernel.source, Source::Prebuilt(_)) {
-        bail!("{name} is prebuilt, its configuration can't be changed: name a kernel that is built from source by --kernel");
-    }
-    let read = |path: &Path| -> Result<String> {
-        let text = input::read_text(path).with_context(|| format!("reading the configuration {}", path.display()))?;
-        if differences("", &text).is_empty() {
-            bail!("{} is no configuration: it sets no CONFIG_ symbol; name a file such as a kernel's `.config`", path.display());
-        }
-        Ok(match kernel.configuration.modules {
-            Modules::Keep => text,
-            Modules::Off => without_modules(&text),
-        })
-    };
-    // What the kernel's own fragments say is the same in all.
-    let own: Vec<String> = kernel
-        .configuration
-        .fragments
-        .iter()
-        .map(|path| input::read_text(path))
-        .collect::<Result<_, _>>()
-        .context("reading its fragments")?;
-    let fixed: Vec<(String, String)> = own.iter().flat_map(|text| differences("", text)).collect();
-    let mut changes = differences(&read(old)?, &read(new)?);
-    changes.retain(|(symbol, _)| fixed.iter().all(|(other, _)| other != symbol));
-    if changes.is_empty() {
-        bail!("{} and {} don't differ in what {name} leaves open", old.display(), new.display());
-    }
-    let first = numbered(name, "config", 0)?;
-    let mut bare = flattened(&kernel, first.clone());
-    bare.configuration.base = ConfigurationBase::File(old.canonicalize().with_context(|| format!("finding {}", old.display()))?);
-    let title = format!("{} as it is", old.display());
-    let mut line = vec![Point { kernel: first.clone(), what: "no symbol".to_owned(), title, merge: false, boot_arguments: Vec::new() }];
-    let mut text = String::new();
-    for (number, (symbol, value)) in (1..).zip(&changes) {
-        text.push_str(&request(symbol, value));
-        let point = numbered(name, "config", number)?;
-        let mut variant = Kernel { name: point.clone(), base: Some(first.clone()), ..bare.clone() };
-        variant.configuration.fragments.push(fragment(store, &text)?);
-        definitions.kernels.insert(point.clone(), variant);
-        line.push(Point {
-            kernel: point,
-            what: symbol.clone(),
-            title: format!("becomes {value}"),
-            merge: false,
-            boot_arguments: Vec::new(),
-        });
-    }
-    definitions.kernels.insert(first, bare);
-    setup(frame, Over::Config { kernel: name.clone() }, line)
-}
-
-/// A fragment in the store, by its content.
-fn fragment(store: &Store, text: &str) -> Result<PathBuf> {
-    let key = format!("fragment-{}.config", &blake3::hash(text.as_bytes()).to_hex()[..32]);
-    match store.find(Kept::Sources, &key) {
-        Some(found) => Ok(found),
-        None => Ok(store.keep_file(Kept::Sources, &key, text.as_bytes())?),
-    }
 }

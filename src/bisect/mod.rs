@@ -7,14 +7,18 @@
 
 mod axis;
 mod commits;
+mod patches;
 mod stepping;
+mod symbols;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-pub use axis::{Axis, Frame, over_config, over_kernels, over_patches};
+pub use axis::{Axis, Frame, over_kernels};
 pub use commits::{Commits, over_commits};
+pub use patches::over_patches;
 pub use stepping::Stepping;
+pub use symbols::{Symbols, over_config};
 
 use crate::event::Event;
 use crate::oracle::{Fault, Observation};

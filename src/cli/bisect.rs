@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum};
 
-use super::{Prepared, TrialArguments, Usage, prepare_trials, share};
+use super::{Prepared, TrialArguments, Usage, fault, prepare_trials, share};
 use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernels, over_patches};
+use crate::event::Events;
+use crate::fault::Whose;
 use crate::report::{self, Report, SearchSetup, StepDesign, StepReport};
 use crate::run::Plan;
 use crate::search::Design;
@@ -24,7 +26,7 @@ pub(super) enum Over {
     Commits,
     /// Kernels that are defined, from the oldest to the newest: --kernel, several times, or the pipeline's
     Kernels,
-    /// The patches of --kernel, in their order
+    /// The patches of --kernel, in their order; if its own source is a source package, the package's patches come first
     Patches,
     /// What two configurations of --kernel differ in: --good FILE --bad FILE
     Config,
@@ -91,8 +93,9 @@ pub(super) struct StepArguments {
     pub(super) common: TrialArguments,
 }
 
-fn usage(error: &anyhow::Error) -> anyhow::Error {
-    anyhow!(Usage(format!("{error:#}")))
+/// What is wrong with the arguments, or with what they name. Our own trouble stays what it is.
+fn usage(error: anyhow::Error) -> anyhow::Error {
+    if error.chain().find_map(fault) == Some(Whose::Ours) { error } else { anyhow!(Usage(format!("{error:#}"))) }
 }
 
 /// The kernel that the pipeline's are made from, if it is one.
@@ -119,14 +122,14 @@ fn one_kernel(definitions: &Definitions, pipeline: &Pipeline, given: &[Name]) ->
 }
 
 /// Checks the arguments of a search and makes its line.
-pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments: &BisectArguments) -> Result<Prepared> {
+pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments: &BisectArguments, events: &Events) -> Result<Prepared> {
     let BisectArguments { pipeline, confidence, max_trials, find_fix, duration, common, resume, .. } = arguments;
     let nothing = Plan::Repeats(0);
     let mut prepared = prepare_trials(definitions, pipeline, &[], *duration, common, nothing)?;
     let design = Design { confidence: *confidence, max_trials: *max_trials };
     let seconds = prepared.pipeline.limits.duration.as_secs_f64();
     let frame = Frame { design, find_fix: *find_fix, duration: seconds };
-    let (setup, axis) = line(store, &mut prepared, arguments, frame).await.map_err(|error| usage(&error))?;
+    let (setup, axis) = line(store, &mut prepared, arguments, frame, events).await.map_err(usage)?;
     prepared.plan = Plan::Search(setup, axis, None);
     prepared.goes_on = *resume;
     Ok(prepared)
@@ -140,7 +143,13 @@ pub(super) fn take_up(prepared: &mut Prepared) -> Result<()> {
     Ok(())
 }
 
-async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArguments, frame: Frame) -> Result<(SearchSetup, Axis)> {
+async fn line(
+    store: &Store,
+    prepared: &mut Prepared,
+    arguments: &BisectArguments,
+    frame: Frame,
+    events: &Events,
+) -> Result<(SearchSetup, Axis)> {
     let BisectArguments { over, repo, good, bad, kernel, find_fix, common, .. } = arguments;
     let Prepared { definitions, pipeline, .. } = prepared;
     let both = |what: &str| match (good, bad) {
@@ -189,12 +198,13 @@ async fn line(store: &Store, prepared: &mut Prepared, arguments: &BisectArgument
                 anyhow::bail!("the ends are the kernel without its patches and with all of them: leave out --good and --bad");
             }
             let kernel = kernel.clone();
-            Ok((over_patches(definitions, &kernel, frame)?, Axis::Defined))
+            over_patches(store, definitions, &kernel, frame, events).await
         }
         Over::Config => {
             let kernel = one_kernel(definitions, pipeline, kernel)?;
             let ends = both("two configurations, as files")?.map(Path::new);
-            Ok((over_config(store, definitions, &kernel, ends, frame)?, Axis::Defined))
+            let (setup, symbols) = over_config(definitions, &kernel, ends, frame)?;
+            Ok((setup, Axis::Symbols(Box::new(symbols))))
         }
     }
 }
@@ -247,7 +257,7 @@ pub(super) async fn prepare_step(definitions: &Definitions, arguments: &StepArgu
         commits.check(&head).await?;
         anyhow::Ok((head, commits))
     };
-    let (head, commits) = made.await.map_err(|error| usage(&error))?;
+    let (head, commits) = made.await.map_err(usage)?;
     // Each step of a bisection has a folder of its own.
     let below = common.out.clone().or_else(|| beside(commits.repository())).unwrap_or_default();
     let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();

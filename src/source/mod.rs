@@ -34,7 +34,7 @@ pub use archive::{ArchiveError, Limits, Refusal, decompressed, unpack, unpack_so
 use crate::event::Events;
 use crate::fault::Whose;
 use crate::program::ProgramError;
-use crate::spec::{Prebuilt, Source};
+use crate::spec::{Prebuilt, Source, Srpm};
 use crate::store::{Kept, Lock, Scratch, Store, StoreError};
 use tree::{Index, TreeError};
 
@@ -340,6 +340,15 @@ pub async fn fetch(store: &Store, source: &Source, events: &Events) -> Result<Fe
         Source::Prebuilt(Prebuilt::Files(files)) => prebuilt::fetch(store, files, events).await,
         Source::Srpm(package) => srpm::fetch(store, package, events).await,
     }
+}
+
+/// Brings a source package's own patches into the store, unless they are there.
+///
+/// # Errors
+/// When it can't be fetched, isn't what the definition says, or is hostile.
+pub async fn own_patches(store: &Store, srpm: &Srpm, events: &Events) -> Result<srpm::OwnPatches, SourceError> {
+    let _turn = store.turn(&note_name(&Source::Srpm(srpm.clone()))).await?;
+    srpm::own_patches(store, srpm, events).await
 }
 
 /// What a Debian package is brought for.

@@ -100,9 +100,14 @@ pub fn digests(bytes: &[u8]) -> (String, String) {
 
 /// The tarball.
 pub fn tarball() -> Vec<u8> {
-    let mut tar = tar::Builder::new(liblzma::write::XzEncoder::new(Vec::new(), 1));
     let lines: String = (1..=20).map(|n| format!("line {n}\n")).collect();
-    for (path, text) in [("Makefile", "VERSION = 3\nEXTRAVERSION =\nall:\n"), ("mm/filemap.c", &lines)] {
+    packed(&[("Makefile", "VERSION = 3\nEXTRAVERSION =\nall:\n"), ("mm/filemap.c", &lines)])
+}
+
+/// A tarball of a tree with these files.
+pub fn packed(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(liblzma::write::XzEncoder::new(Vec::new(), 1));
+    for (path, text) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);

@@ -3,45 +3,69 @@
 //! A spec file's patches may need fuzz, which `source::patch` refuses, so patch(1) applies them here: as unified diffs only, because an ed script in a
 //! patch is a program, and only after [`patch::read`] has found every path in the tree. The tree is a scratch folder's, and shares no file with another.
 //!
-//! Read [`patches`] first.
+//! Read [`patches`] first. What takes them back is `undo`'s.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::undo::Undoing;
 use super::{PatchRecord, Recipe, SrpmError};
 use crate::program::{Program, last_lines};
 use crate::source::digest::sha256;
 use crate::source::patch;
 use crate::source::stop::Stop;
-use crate::source::{SourceError, failed};
+use crate::source::{SourceError, TREE, failed};
 
-/// Applies the patches of a recipe, whose files lie in `payload`.
-pub async fn patches(tree: &Path, payload: &Path, recipe: &Recipe, package: &str) -> Result<Vec<PatchRecord>, SourceError> {
-    let mut records = Vec::new();
+/// Applies the patches of a recipe, whose files lie in `payload`, to the tree in the scratch folder. What takes them back is returned too, unless none is
+/// applied.
+pub async fn patches(
+    scratch: &Path,
+    payload: &Path,
+    recipe: &Recipe,
+    package: &str,
+) -> Result<(Vec<PatchRecord>, Option<Undoing>), SourceError> {
+    let tree = scratch.join(TREE);
+    let (mut read, mut all) = (Vec::new(), BTreeSet::new());
     for hook in &recipe.applied {
         let file = payload.join(&hook.patch);
         let bytes = fs::read(&file).map_err(failed("read", &file))?;
         // As `wc -l` counts.
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let applied = hook.more_lines_than.is_none_or(|least| lines > least);
-        if applied {
+        let is_wanted = hook.more_lines_than.is_none_or(|least| lines > least);
+        let touched = is_wanted.then(|| touched(&file, &bytes));
+        all.extend(touched.iter().flatten().flatten().cloned());
+        read.push((hook, file, touched));
+    }
+    let is_any = read.iter().any(|(_, _, touched)| touched.is_some());
+    let mut undoing = if is_any { Some(Undoing::begin(scratch, recipe.extraversion.as_deref(), &all).await?) } else { None };
+    let mut records = Vec::new();
+    for (hook, file, touched) in read {
+        let applied = touched.is_some();
+        if let Some(touched) = touched {
             let fails = |why| SrpmError::Patch { package: package.to_owned(), patch: hook.patch.clone(), why };
-            check(&file, &bytes).map_err(fails)?;
-            apply(tree, &file, recipe.fuzz).await?.map_err(fails)?;
+            let touched = touched.map_err(fails)?;
+            apply(&tree, &file, recipe.fuzz).await?.map_err(fails)?;
+            if let Some(undoing) = &mut undoing {
+                undoing.applied(&file, &touched).await?;
+            }
         }
         let sha256 = sha256(&file, &Stop::default()).map_err(failed("read", &file))?;
         records.push(PatchRecord { name: hook.patch.clone(), sha256, applied });
     }
-    Ok(records)
+    Ok((records, undoing))
 }
 
-/// Whether a patch is a unified diff of plain files in the tree.
-fn check(file: &Path, bytes: &[u8]) -> Result<(), String> {
+/// The files that a patch touches, by its old and its new names, if it is a unified diff of plain files in the tree.
+fn touched(file: &Path, bytes: &[u8]) -> Result<BTreeSet<PathBuf>, String> {
     let text = String::from_utf8_lossy(bytes);
-    patch::read(file, &text).map_err(|error| error.to_string())?;
+    let patch = patch::read(file, &text).map_err(|error| error.to_string())?;
     let links = text.lines().find(|line| ["new", "old", "index "].iter().any(|word| line.starts_with(word)) && line.ends_with(" 120000"));
-    links.map_or(Ok(()), |_| Err("it makes a symbolic link".to_owned()))
+    match links {
+        Some(_) => Err("it makes a symbolic link".to_owned()),
+        None => Ok(patch.files.into_iter().chain(patch.hunks.into_iter().map(|hunk| hunk.file)).collect()),
+    }
 }
 
 /// Runs patch(1). The inner result is what it says of the patch.
@@ -81,9 +105,15 @@ pub fn extraversion(tree: &Path, value: &str, package: &str, spec: &str) -> Resu
         return Err(missing().into());
     }
     let bytes = fs::read(&path).map_err(failed("read", &path))?;
+    let written = with_extraversion(&bytes, value).ok_or_else(missing)?;
+    fs::write(&path, written).map_err(failed("write", &path))
+}
+
+/// A Makefile with this `EXTRAVERSION`; none if it has no line for one.
+pub fn with_extraversion(makefile: &[u8], value: &str) -> Option<Vec<u8>> {
     let mut found = false;
-    let mut written = Vec::with_capacity(bytes.len() + value.len());
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+    let mut written = Vec::with_capacity(makefile.len() + value.len());
+    for line in makefile.split_inclusive(|byte| *byte == b'\n') {
         if line.starts_with(b"EXTRAVERSION") {
             found = true;
             written.extend_from_slice(format!("EXTRAVERSION = {value}\n").as_bytes());
@@ -91,10 +121,7 @@ pub fn extraversion(tree: &Path, value: &str, package: &str, spec: &str) -> Resu
             written.extend_from_slice(line);
         }
     }
-    if !found {
-        return Err(missing().into());
-    }
-    fs::write(&path, written).map_err(failed("write", &path))
+    found.then_some(written)
 }
 
 /// Lays configurations at the top of the tree, as the spec file does.

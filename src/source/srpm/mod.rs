@@ -4,7 +4,7 @@
 //! not executed, and its patches are applied by patch(1) told to take them for nothing but unified diffs. The configurations (`kernel-*.config`) are
 //! laid at the tree's top, where `configuration: base: {vendor: ...}` finds them. A package whose digest was seen before is found without its file.
 //!
-//! Read [`fetch`] first.
+//! Read [`fetch`] first, then [`own_patches`], which a search over the package's patches needs.
 
 mod apply;
 mod distribution;
@@ -13,6 +13,7 @@ mod macros;
 mod package;
 mod signature;
 mod spec;
+mod undo;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use error::SrpmError;
 pub use package::{LIMITS, MAGIC, Package, pass_headers};
 pub use spec::{Hook, Recipe, Refused};
+pub use undo::{OwnPatch, OwnPatches};
 
 use super::digest::{Hashing, sha256, sha256_and_sha1};
 use super::stop::{Stop, blocking};
@@ -55,8 +57,28 @@ enum Found {
     Tarball(PathBuf, SrpmTarball),
 }
 
+/// What a package is brought for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Its tree.
+    Tree,
+    /// Its tree, and its patches one by one.
+    Patches,
+}
+
 /// Brings the source tree of a package.
 pub async fn fetch(store: &Store, srpm: &Srpm, events: &Events) -> Result<Fetched, SourceError> {
+    bring(store, srpm, Wanted::Tree, events).await
+}
+
+/// Brings the patches of a package, and its tree if that isn't there.
+pub async fn own_patches(store: &Store, srpm: &Srpm, events: &Events) -> Result<OwnPatches, SourceError> {
+    let Fetched { provenance, .. } = bring(store, srpm, Wanted::Patches, events).await?;
+    let lost = || failed("find the patches in", &store.place(Kept::Sources, ""))(std::io::ErrorKind::NotFound.into());
+    OwnPatches::find(store, &provenance)?.ok_or_else(lost)
+}
+
+async fn bring(store: &Store, srpm: &Srpm, wanted: Wanted, events: &Events) -> Result<Fetched, SourceError> {
     let note = note(srpm)?;
     let found = match &srpm.vault {
         Location::Path(folder) => find(folder, srpm),
@@ -64,7 +86,7 @@ pub async fn fetch(store: &Store, srpm: &Srpm, events: &Events) -> Result<Fetche
     };
     if let Some(found) = found {
         let fetched = match found {
-            Found::Package(path) => from_package(store, srpm, &path, path.display().to_string()).await?,
+            Found::Package(path) => from_package(store, srpm, &path, path.display().to_string(), wanted).await?,
             Found::Tarball(path, tarball) => {
                 events.warn(format!(
                     "using the bare tarball {}: the patches and configurations of {} are not in it",
@@ -78,14 +100,14 @@ pub async fn fetch(store: &Store, srpm: &Srpm, events: &Events) -> Result<Fetche
         return Ok(fetched.1);
     }
     if let Some(sha256) = store.recall::<String>(&note)
-        && let Some(found) = known(store, &sha256)?
+        && let Some(found) = known(store, &sha256, wanted)?
     {
         return Ok(found);
     }
     match &srpm.vault {
-        Location::Path(folder) => Err(SrpmError::NotInVault { folder: folder.clone(), wanted: wanted(srpm) }.into()),
+        Location::Path(folder) => Err(SrpmError::NotInVault { folder: folder.clone(), wanted: names(srpm) }.into()),
         Location::Url(base) => {
-            let (sha256, fetched) = from_url(store, srpm, base, events).await?;
+            let (sha256, fetched) = from_url(store, srpm, base, wanted, events).await?;
             store.remember(&note, &sha256);
             Ok(fetched)
         }
@@ -104,7 +126,7 @@ fn note(srpm: &Srpm) -> Result<String, SourceError> {
 }
 
 /// The files of which one is enough.
-fn wanted(srpm: &Srpm) -> Vec<String> {
+fn names(srpm: &Srpm) -> Vec<String> {
     [&srpm.file].into_iter().chain(srpm.tarball.as_ref().map(|tarball| &tarball.name)).cloned().collect()
 }
 
@@ -120,31 +142,32 @@ fn url(base: &str, srpm: &Srpm) -> String {
     format!("{base}{}/{}", folders.collect::<String>(), srpm.file)
 }
 
-async fn from_url(store: &Store, srpm: &Srpm, base: &str, events: &Events) -> Result<(String, Fetched), SourceError> {
+async fn from_url(store: &Store, srpm: &Srpm, base: &str, wanted: Wanted, events: &Events) -> Result<(String, Fetched), SourceError> {
     let url = url(base, srpm);
     let part = format!("download-{}", &blake3::hash(url.as_bytes()).to_hex()[..32]);
     let _in_use = store.in_use(Kept::Sources, &part)?;
     let folder = store.place(Kept::Sources, &part);
     fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
     let file = download::download(&url, &folder, events).await.map_err(|failure| match failure {
-        SourceError::Download { url, why } => SrpmError::Vault { url, why, wanted: wanted(srpm).join(" or ") }.into(),
+        SourceError::Download { url, why } => SrpmError::Vault { url, why, wanted: names(srpm).join(" or ") }.into(),
         other => other,
     })?;
-    let result = from_package(store, srpm, &file, url).await;
+    let result = from_package(store, srpm, &file, url, wanted).await;
     let _ = fs::remove_dir_all(&folder);
     result
 }
 
-/// The tree of a package that was unpacked before.
-fn known(store: &Store, sha256: &str) -> Result<Option<Fetched>, SourceError> {
-    match store.recall::<Remembered>(&format!("srpm-{sha256}")) {
-        Some(remembered) => kept(store, remembered),
-        None => Ok(None),
+/// What was unpacked of a package before, if all that is wanted is there: an earlier version of this program kept no patches.
+fn known(store: &Store, sha256: &str, wanted: Wanted) -> Result<Option<Fetched>, SourceError> {
+    let Some(remembered) = store.recall::<Remembered>(&format!("srpm-{sha256}")) else { return Ok(None) };
+    if wanted == Wanted::Patches && OwnPatches::find(store, &remembered.provenance)?.is_none() {
+        return Ok(None);
     }
+    kept(store, remembered)
 }
 
 /// The tree of a package on this machine, and the package's SHA-256.
-async fn from_package(store: &Store, srpm: &Srpm, path: &Path, location: String) -> Result<(String, Fetched), SourceError> {
+async fn from_package(store: &Store, srpm: &Srpm, path: &Path, location: String, wanted: Wanted) -> Result<(String, Fetched), SourceError> {
     let found = tarball::hashed(store, path).await?;
     tarball::check(location.clone(), srpm.sha256.as_deref(), &found)?;
     let (name, file, key) = (srpm.file.clone(), path.to_owned(), srpm.key.clone());
@@ -154,7 +177,7 @@ async fn from_package(store: &Store, srpm: &Srpm, path: &Path, location: String)
         Ok::<_, SourceError>((package, signed_by))
     });
     let (package, signed_by) = opened.await?;
-    if let Some(fetched) = known(store, &found)? {
+    if let Some(fetched) = known(store, &found, wanted)? {
         // Another definition may have brought it that says less of it.
         if let Provenance::Srpm { tarball, tarball_sha256, tarball_sha1, .. } = &fetched.provenance {
             check_tarball(srpm.tarball.as_ref(), tarball, tarball_sha256, tarball_sha1)?;
@@ -175,11 +198,14 @@ async fn from_package(store: &Store, srpm: &Srpm, path: &Path, location: String)
     };
     let Unpacked { recipe, spec, tarball, tarball_sha256, tarball_sha1, configurations } = unpacked;
     let payload = scratch.path().join(PAYLOAD);
-    let patches = apply::patches(&scratch.path().join(TREE), &payload, &recipe, &srpm.file).await?;
+    let (patches, undoing) = apply::patches(scratch.path(), &payload, &recipe, &srpm.file).await?;
     if let Some(extraversion) = &recipe.extraversion {
         apply::extraversion(&scratch.path().join(TREE), extraversion, &srpm.file, &spec)?;
     }
     apply::configurations(&payload, &configurations, &scratch.path().join(TREE))?;
+    if let Some(undoing) = undoing {
+        undoing.keep(store, &found)?;
+    }
     let provenance = Provenance::Srpm {
         location,
         sha256: Some(found.clone()),
