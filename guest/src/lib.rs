@@ -208,10 +208,12 @@ pub struct Look {
     /// Counters of every memory cgroup that has a limit, read at the look's end; empty before the hierarchy is mounted.
     #[serde(default)]
     pub cgroups: Vec<CgroupCounters>,
-    /// Tries to reclaim memory for a charge since the look before, by task and flags; empty where the kernel has no such tracepoint, or noted more of
-    /// them than it could hold.
+    /// Tries to reclaim memory for a charge since the look before, by task and flags; empty where the kernel has no such tracepoint.
     #[serde(default)]
     pub reclaims: Vec<Reclaim>,
+    /// Whether these are all tries: tasks that spin make more of them than the kernel holds.
+    #[serde(default)]
+    pub all_reclaims: bool,
 }
 
 /// Tries of a task to make room in its memory cgroup, each for one charge that hit the limit.

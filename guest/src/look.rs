@@ -81,8 +81,8 @@ pub fn take(id: u64, hierarchy: Option<Hierarchy>) -> Result<Look, Fault> {
     let cgroups = aside("counters", move || hierarchy.and_then(|hierarchy| cgroup::counters(hierarchy).ok()).unwrap_or_default())?;
     let cgroups = cgroups.recv_timeout(COUNTERS).unwrap_or_default();
     let during = aside("reclaims", reclaims::taken)?.recv_timeout(RECLAIMS).unwrap_or_default();
-    let reclaims = reclaims::together(before, during);
-    Ok(Look { id, uptime_ms: began, log, dying, running, cgroups, reclaims })
+    let (reclaims, all_reclaims) = reclaims::together(&before, &during);
+    Ok(Look { id, uptime_ms: began, log, dying, running, cgroups, reclaims, all_reclaims })
 }
 
 /// Looks through `/proc` in a thread of its own, which is given up if it doesn't come back.

@@ -60,46 +60,51 @@ fn watch(folder: &Path) {
     let _ = fs::write(switch, "1");
 }
 
-/// The tries since the last call, by task and flags. None if some are missing: the one that a task is in might be among them.
-pub type Tries = Option<BTreeMap<(u32, String), u32>>;
+/// The tries since the last call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How many, by task and flags.
+    counts: BTreeMap<(u32, String), u32>,
+    /// Whether none is missing: else the one that a task is in might be.
+    all: bool,
+}
 
 /// Takes the tries since the last call; the first call only makes the kernel note them.
 pub fn taken() -> Tries {
-    let folder = folder()?;
+    let Some(folder) = folder() else { return Tries::default() };
     watch(&folder);
     let path = folder.join("trace");
     let mut trace = Vec::new();
-    File::open(&path).and_then(|file| file.take(TRACE_LIMIT).read_to_end(&mut trace)).ok()?;
+    let read = File::open(&path).and_then(|file| file.take(TRACE_LIMIT).read_to_end(&mut trace));
     // Opening it for writing with truncation empties it.
-    File::create(path).ok()?;
-    counted(&String::from_utf8_lossy(&trace)).filter(|_| trace.len() < TRACE_LIMIT as usize)
+    let emptied = File::create(path);
+    let tries = counted(&String::from_utf8_lossy(&trace));
+    Tries { all: tries.all && emptied.is_ok() && read.is_ok_and(|bytes| (bytes as u64) < TRACE_LIMIT), ..tries }
 }
 
-/// What was said before and during a look; nothing if either is missing.
-pub fn together(before: Tries, during: Tries) -> Vec<Reclaim> {
-    let (Some(before), Some(during)) = (before, during) else { return Vec::new() };
-    let keys: BTreeSet<_> = before.keys().chain(during.keys()).collect();
+/// What was noted before and during a look, and whether that is all.
+pub fn together(before: &Tries, during: &Tries) -> (Vec<Reclaim>, bool) {
+    let keys: BTreeSet<_> = before.counts.keys().chain(during.counts.keys()).collect();
     let reclaim = |key: &(u32, String)| Reclaim {
         tid: key.0,
         flags: key.1.chars().take(FLAGS_LIMIT).collect(),
-        before: before.get(key).copied().unwrap_or(0),
-        during: during.get(key).copied().unwrap_or(0),
+        before: before.counts.get(key).copied().unwrap_or(0),
+        during: during.counts.get(key).copied().unwrap_or(0),
     };
-    keys.into_iter().take(LIMIT).map(reclaim).collect()
+    let all = before.all && during.all && keys.len() <= LIMIT;
+    (keys.into_iter().take(LIMIT).map(reclaim).collect(), all)
 }
 
 fn counted(trace: &str) -> Tries {
     // `# entries-in-buffer/entries-written: 17/17   #P:2`
-    let (held, written) = trace.lines().find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: "))?.split_once('/')?;
-    if Some(held.trim()) != written.split_whitespace().next() {
-        return None;
-    }
-    let mut tries = BTreeMap::new();
+    let entries = trace.lines().find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: ")?.split_once('/'));
+    let all = entries.is_some_and(|(held, written)| Some(held.trim()) == written.split_whitespace().next());
+    let mut counts = BTreeMap::new();
     for (tid, flags) in trace.lines().filter_map(parse) {
-        let times: &mut u32 = tries.entry((tid, flags.to_owned())).or_default();
+        let times: &mut u32 = counts.entry((tid, flags.to_owned())).or_default();
         *times = times.saturating_add(1);
     }
-    Some(tries)
+    Tries { counts, all }
 }
 
 /// The thread and the flags of a line `COMM-TID  [CPU] FLAGS TIME: EVENT: order=0 gfp_flags=...`; a name may hold anything.
@@ -125,15 +130,17 @@ mod tests {
     fn tries_are_counted_by_task_and_flags() {
         let reclaim = |flags: &str, before, during| Reclaim { tid: 71, flags: flags.to_owned(), before, during };
         let none = "# entries-in-buffer/entries-written: 0/0   #P:2\n";
-        let seen = together(counted(TRACE), counted(none));
-        assert_eq!(seen, [reclaim("GFP_NOFS", 1, 0), reclaim("GFP_NOFS|__GFP_NOFAIL", 2, 0)]);
-        assert_eq!(together(counted(none), counted(TRACE))[1], reclaim("GFP_NOFS|__GFP_NOFAIL", 0, 2));
+        let seen = together(&counted(TRACE), &counted(none));
+        assert_eq!(seen, (vec![reclaim("GFP_NOFS", 1, 0), reclaim("GFP_NOFS|__GFP_NOFAIL", 2, 0)], true));
+        assert_eq!(together(&counted(none), &counted(TRACE)).0[1], reclaim("GFP_NOFS|__GFP_NOFAIL", 0, 2));
     }
 
     #[test]
-    fn tries_of_which_some_are_missing_say_nothing() {
-        assert_eq!(counted(&TRACE.replace("4/4", "4/5")), None);
-        assert_eq!(counted(""), None);
-        assert_eq!(together(counted(TRACE), None), []);
+    fn it_is_told_that_tries_are_missing() {
+        let flooded = TRACE.replace("4/4", "4/5");
+        assert!(counted(TRACE).all && !counted(&flooded).all && !counted("").all);
+        let seen = together(&counted(TRACE), &counted(&flooded));
+        assert_eq!((seen.0.len(), seen.1), (2, false));
+        assert_eq!(together(&Tries::default(), &Tries::default()), (vec![], false));
     }
 }

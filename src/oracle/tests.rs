@@ -266,6 +266,7 @@ fn sleeping_look(before: &[&str], during: &[&str]) -> Look {
         "[ 20.0] task:ext4-oom        state:D stack:0 pid:71 ppid:1 flags:0x4000\n[ 20.0]  reclaim_throttle+0x1/0x2\n\
          [ 20.0]  try_to_free_mem_cgroup_pages+0x1/0x2\n[ 20.0]  try_charge_memcg+0x1/0x2\n[ 20.0]  __getblk_gfp+0x1/0x2\n[ 20.0]  __ext4_get_inode_loc+0x1/0x2\n",
     );
+    look.all_reclaims = true;
     let reclaim = |flags: &&str, before, during| Reclaim { tid: 71, flags: (*flags).to_owned(), before, during };
     look.reclaims.extend(before.iter().map(|flags| reclaim(flags, 2, 0)));
     look.reclaims.extend(during.iter().map(|flags| reclaim(flags, 0, 1)));
@@ -297,6 +298,11 @@ fn a_holder_that_sleeps_is_one_if_the_kernel_says_that_its_charge_may_fail() {
     }
     // A long try that ended after the stacks were taken, and an ordinary one after it.
     assert_eq!(lasting(&[LOST], &[], &[LOST]), None);
+    // Nor is it certain if some tries are missing, the one that the holder is in among them.
+    let mut flooded = sleeping_look(&[LOST], &[]);
+    assert!(certain(&flooded).is_some());
+    flooded.all_reclaims = false;
+    assert_eq!(certain(&flooded), None);
     // One that spins is none either if its charge will be forced.
     let mut spins = closed_look(&[71]);
     assert!(certain(&spins).is_some());

@@ -89,7 +89,7 @@ struct Charge {
     spins: bool,
     /// It is in a try to reclaim.
     reclaims: bool,
-    /// The flags of all tries, and whether one of them began before the stacks were taken.
+    /// The flags of the tries that were noted, and whether these are all and one of them began before the stacks were taken.
     flags: BTreeSet<String>,
     tried: bool,
 }
@@ -124,7 +124,7 @@ impl Ring {
         for (party, charge) in &mut holders {
             for reclaim in look.reclaims.iter().filter(|reclaim| reclaim.tid == party.tid) {
                 charge.flags.insert(reclaim.flags.clone());
-                charge.tried |= reclaim.before > 0;
+                charge.tried |= reclaim.before > 0 && look.all_reclaims;
             }
         }
         let waiting: BTreeSet<Party> = asleep.iter().filter(|task| waits_for_commit(task)).map(party).collect();
