@@ -130,6 +130,27 @@ impl Drop for Scratch {
 /// The lock file of a scratch folder.
 const LOCK: &str = ".lock";
 
+/// Says that a folder is a cache, to backup programs too (the Cache Directory Tagging Specification, bford.info/cachedir).
+const TAG: &str = "CACHEDIR.TAG";
+const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by hangproof.\n";
+
+/// Makes the folder of a store and tags it, if it isn't one. One that was made before there were tags has a folder of locks with something in it.
+fn tag(root: &Path) -> io::Result<()> {
+    if !root.exists() {
+        fs::create_dir_all(root)?;
+    }
+    let tag = root.join(TAG);
+    if tag.exists() {
+        return Ok(());
+    }
+    let is_empty = fs::read_dir(root)?.next().is_none();
+    let is_older = || fs::read_dir(root.join("locks")).is_ok_and(|mut locks| locks.next().is_some()) && root.join("notes").is_dir();
+    if is_empty || is_older() {
+        return fs::write(tag, TAG_TEXT);
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "it holds files that aren't hangproof's"))
+}
+
 /// How scratch folders' names begin; processes are recognised by it too.
 pub const SCRATCH_PREFIX: &str = "hangproof-";
 
@@ -164,8 +185,9 @@ impl Store {
     /// Opens the store at a given place and makes its folders.
     ///
     /// # Errors
-    /// When a folder can't be made.
+    /// When a folder can't be made, or it holds something else: `gc` removes what lies in it.
     pub fn open_at(root: &Path) -> Result<Self, StoreError> {
+        tag(root).map_err(|cause| StoreError::Unusable { root: root.to_owned(), cause })?;
         for folder in Kept::ALL.map(Kept::folder).into_iter().chain(["work", "locks", "logs", "notes"]) {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|cause| StoreError::Unusable { root: root.to_owned(), cause })?;
