@@ -78,8 +78,11 @@ fn evidence(run: &Path, name: &str, kernel: &str, repeat: u32, change: &impl Fn(
         let packed = fs::read(repository().join("tests/evidence").join(name).join(format!("{file}.zst"))).unwrap();
         fs::write(folder.join(file), zstd::decode_all(&*packed).unwrap()).unwrap();
     }
+    let path = folder.join("evidence.json");
+    let mut saved: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    saved["trial"] = serde_json::to_value(&trial).unwrap();
+    fs::write(&path, serde_json::to_vec(&saved).unwrap()).unwrap();
     let mut evidence = load_trial(run, &trial).unwrap();
-    evidence.trial = trial;
     change(&mut evidence);
     save_trial(run, &evidence).unwrap();
     evidence
@@ -362,6 +365,14 @@ fn evidence_that_cant_be_read_is_named_and_left_out() {
         assert!(text.contains("evidence.json: "), "{text}");
     }
     assert_eq!(html(&case).unwrap().matches("<polyline class=\"ops\"").count(), 3);
+    // That of another trial says nothing of this one.
+    fs::copy(run.path().join("trials/debian-6.1.1/evidence.json"), run.path().join(format!("trials/{LOST}.1/evidence.json"))).unwrap();
+    let case = Case::load(run.path()).unwrap();
+    assert!(
+        case.damaged.len() == 1 && case.damaged[0].ends_with("it is the evidence of debian-6.1.1, another trial"),
+        "{:?}",
+        case.damaged
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

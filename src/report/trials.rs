@@ -47,6 +47,10 @@ pub fn load_trial(run: &Path, trial: &TrialId) -> io::Result<Evidence> {
     let named = |name: &str, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.join(name).display()));
     let text = input::read(&folder.join(EVIDENCE), LARGEST).map_err(|error| named(EVIDENCE, error))?;
     let mut evidence: Evidence = serde_json::from_slice(&text).map_err(|error| named(EVIDENCE, error.into()))?;
+    if evidence.trial != *trial {
+        let error = io::Error::new(io::ErrorKind::InvalidData, format!("it is the evidence of {}, another trial", evidence.trial));
+        return Err(named(EVIDENCE, error));
+    }
     let console = input::read(&folder.join(CONSOLE), LARGEST).map_err(|error| named(CONSOLE, error))?;
     let console = String::from_utf8_lossy(&console);
     for (index, line) in console.lines().enumerate() {
