@@ -34,6 +34,7 @@ use crate::source::SourceError;
 use crate::source::history::HistoryError;
 use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load, load_for, nearest};
 use crate::store::{Store, StoreError};
+use crate::text::plain;
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
 
@@ -316,11 +317,11 @@ fn explain(error: &anyhow::Error) -> Exit {
         if std::io::stderr().is_terminal() {
             complain(&problems.underlined(theme()));
         } else {
-            complain(&problems.to_string());
+            complain(&readable(&problems.to_string()));
         }
         return Exit::Usage;
     }
-    complain(&format!("error: {error:#}"));
+    complain(&readable(&format!("error: {error:#}")));
     let fault = error.chain().find_map(fault);
     if error.is::<Interrupted>() {
         Exit::Interrupted
@@ -364,10 +365,22 @@ fn complain(text: &str) {
     eprintln!("{}", text.trim_end());
 }
 
+/// Lines of ours with words of others in them, without what a terminal would take for itself.
+fn readable(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
 /// Prints a result; a reader that has gone away (`| head`) is no trouble.
-fn show(text: &str) {
+///
+/// # Errors
+/// When it can't be written otherwise: into a file on a full disk.
+fn show(text: &str) -> Result<()> {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    let mut stdout = std::io::stdout();
+    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
+        _ => Ok(()),
+    }
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit> {
@@ -375,7 +388,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     match command {
         Command::Doctor => {
             let checks = doctor::examine().await;
-            show(&doctor::table(&checks));
+            show(&doctor::table(&checks))?;
             return Ok(if checks.iter().all(|check| check.fine()) { Exit::Expected } else { Exit::Trouble });
         }
         Command::Rescore { run } => return rescored(&run),
@@ -386,7 +399,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     }
     let definitions = definitions(&common, command.needs())?;
     if matches!(command, Command::List) {
-        show(&report::list(&definitions, width()));
+        show(&report::list(&definitions, width()))?;
         return Ok(Exit::Expected);
     }
     let store = Store::open()?;
@@ -413,6 +426,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     }
     let shown = tokio::spawn(progress.show(stream));
     let stop = interrupt();
+    let claimed = prepared.as_ref().filter(|prepared| !prepared.goes_on).map(|prepared| prepared.out.clone());
     // A run saves what there is; nothing else has anything to save.
     let saves = prepared.is_some();
     let work = async {
@@ -447,9 +461,12 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     };
     drop(events);
     let _ = tokio::time::timeout(Duration::from_secs(2), shown).await;
+    if let (Err(_), Some(out)) = (&result, &claimed) {
+        give_back(out);
+    }
     let (exit, text) = result?;
     if !text.is_empty() {
-        show(&text);
+        show(&text)?;
     }
     Ok(exit)
 }
@@ -759,6 +776,14 @@ fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Resul
     })
 }
 
+/// Removes the folder of a run that came to nothing, so that the same command can be given again.
+fn give_back(out: &Path) {
+    if !out.join(report::FILE).exists() {
+        let _ = std::fs::remove_file(out.join(crate::progress::EVENTS));
+        let _ = std::fs::remove_dir(out);
+    }
+}
+
 /// A word for a shell.
 fn quoted(word: String) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
@@ -798,12 +823,13 @@ fn repeatable(mut words: impl Iterator<Item = String>) -> Vec<String> {
 fn rescored(folder: &std::path::Path) -> Result<Exit> {
     let saved = Report::load(folder).map_err(|error| Usage(error.to_string()))?;
     let again = rescore(folder, &saved);
-    show(&board(&again.report));
+    show(&board(&again.report))?;
     for change in &again.changes {
-        show(change);
+        show(change)?;
     }
     if again.changes.is_empty() {
-        show(&format!("{} trials judged again: every observation as saved", again.trials));
+        let trials = if again.trials == 1 { "1 trial".to_owned() } else { format!("{} trials", again.trials) };
+        show(&format!("{trials} judged again: every observation as saved"))?;
     }
     if !again.damaged.is_empty() {
         let (count, list) = (again.damaged.len(), again.damaged.join("\n  "));
@@ -820,18 +846,34 @@ fn reported(
     bundle: Option<&std::path::Path>,
 ) -> Result<Exit> {
     let source = Saved::open(run).map_err(|error| Usage(error.to_string()))?;
+    for place in [out, bundle].into_iter().flatten() {
+        source.may_write(place).map_err(Usage)?;
+    }
     if let Some(format) = format {
         let text = source.render(format)?;
         match out {
-            Some(out) => report::write_whole(out, text.as_bytes()).with_context(|| format!("writing {}", out.display()))?,
-            None => show(&text),
+            Some(out) => report::write_whole(out, text.as_bytes()).map_err(|error| unwritable(out, error))?,
+            None => show(&text)?,
         }
     }
     if let Some(place) = bundle {
-        source.bundle(place).with_context(|| format!("writing {}", place.display()))?;
+        source.bundle(place).map_err(|error| unwritable(place, error))?;
     }
     source.damaged().iter().for_each(|line| complain(&format!("warning: left out: {line}")));
     Ok(Exit::Expected)
+}
+
+/// A file that can't be written: where it is to be is the user's choice, a full disk isn't.
+fn unwritable(place: &Path, error: std::io::Error) -> anyhow::Error {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let choice = matches!(error.kind(), IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem);
+    // Without the name of the temporary file beside it.
+    let cause = error.raw_os_error().map_or_else(|| std::io::Error::from(error.kind()), std::io::Error::from_raw_os_error);
+    if choice {
+        anyhow!(Usage(format!("{} can't be written: {cause}: choose another file", place.display())))
+    } else {
+        anyhow!(cause).context(format!("writing {}", place.display()))
+    }
 }
 
 fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit> {
@@ -845,13 +887,13 @@ fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit>
     let mib = |bytes: u64| bytes / (1 << 20);
     let verb = if dry_run { "would remove" } else { "removed" };
     for item in &collected.removed {
-        show(&format!("{verb} {} ({} MiB)", item.path.display(), mib(item.bytes)));
+        show(&format!("{verb} {} ({} MiB)", item.path.display(), mib(item.bytes)))?;
     }
     for item in &collected.in_use {
-        show(&format!("in use: {}", item.path.display()));
+        show(&format!("in use: {} ({} MiB)", item.path.display(), mib(item.bytes)))?;
     }
-    let kept: u64 = collected.kept.iter().map(|item| item.bytes).sum();
-    show(&format!("{} MiB stay in {}", mib(kept), store.root().display()));
+    let kept: u64 = collected.kept.iter().chain(&collected.in_use).map(|item| item.bytes).sum();
+    show(&format!("{} MiB stay in {}", mib(kept), store.root().display()))?;
     Ok(Exit::Expected)
 }
 

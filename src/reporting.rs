@@ -75,6 +75,18 @@ impl Saved {
         bundle(&self.folder, &self.case, &self.redactor, place)
     }
 
+    /// Whether a report or a bundle may be written there: no file of the run may be lost by it, but a page, which is made again from the rest.
+    ///
+    /// # Errors
+    /// When it may not, and what to do.
+    pub fn may_write(&self, place: &Path) -> Result<(), String> {
+        let (Ok(place), Ok(run)) = (place.canonicalize(), self.folder.canonicalize()) else { return Ok(()) };
+        if place.is_file() && place.starts_with(&run) && place != run.join(PAGE) {
+            return Err(format!("{} is a file of the run itself: choose another file", place.display()));
+        }
+        Ok(())
+    }
+
     /// One line for each trial whose evidence can't be read.
     #[must_use]
     pub fn damaged(&self) -> &[String] {

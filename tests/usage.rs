@@ -148,6 +148,63 @@ fn a_damaged_report_is_named_with_the_place_of_the_damage() {
 }
 
 #[test]
+fn a_report_takes_no_file_of_the_run_and_names_a_place_that_cant_be() {
+    let lab = Lab::new();
+    let saved = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/run.json")).unwrap();
+    lab.write("run/report.json", &saved);
+    let own = "error: LAB/run/report.json is a file of the run itself: choose another file";
+    refused(lab.run(&["report", "run", "--format", "md", "--out", "run/report.json"]), own);
+    refused(lab.run(&["report", "run", "--bundle", "run/report.json"]), own);
+    assert_eq!(fs::read(lab.path("run/report.json")).unwrap(), saved);
+    let (code, said) = lab.run(&["report", "run", "--format", "md", "--out", "nowhere/x"]);
+    assert_eq!((code, said.as_str()), (2, "error: nowhere/x can't be written: entity not found: choose another file"));
+    assert_eq!(lab.run(&["report", "run", "--format", "html", "--out", "run/report.html"]).0, 0);
+
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = lab.command(&["report", "run", "--format", "md"]);
+    command.stdout(full);
+    let (code, said) = lab.ended(command);
+    assert_eq!((code, said.as_str()), (4, "error: writing to standard output: No space left on device (os error 28)"));
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_no_store() {
+    let lab = Lab::new();
+    lab.write("pictures/images/holiday.jpg", "a beach");
+    let mut command = lab.command(&["gc", "--keep-days", "0"]);
+    command.env("HANGPROOF_CACHE", lab.path("pictures"));
+    let told = "error: LAB/pictures can't be the store: it holds files that aren't hangproof's: name another folder with HANGPROOF_CACHE";
+    refused(lab.ended(command), told);
+    assert!(lab.path("pictures/images/holiday.jpg").exists());
+    assert_eq!(lab.run(&["gc", "--keep-days", "0"]).0, 0);
+    assert!(lab.path("cache/CACHEDIR.TAG").exists());
+}
+
+#[test]
+fn an_archives_words_dont_reach_the_terminal_as_they_are() {
+    let lab = Lab::new();
+    let mut header = tar::Header::new_gnu();
+    header.set_path("linux/Makefile").unwrap();
+    header.as_old_mut().cksum = *b"\x1b[31mXY\0";
+    lab.write("esc.tar", [&header.as_bytes()[..], &[0; 1024]].concat());
+    let (code, said) = lab.run(&["build", "debian-6.1", "--source", "debian-6.1=esc.tar"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("[31mXY") && !said.contains('\x1b'), "{said:?}");
+}
+
+#[test]
+fn a_run_that_came_to_nothing_leaves_its_folder_free() {
+    let lab = Lab::new();
+    for _ in 0..2 {
+        let mut command = lab.command(&["run", "ext4-oom", "--out", "out"]);
+        command.env("HANGPROOF_QEMU", "/no/qemu");
+        let (code, said) = lab.ended(command);
+        assert!(code == 4 && said.contains("HANGPROOF_QEMU names /no/qemu"), "{code} {said}");
+        assert!(!lab.path("out").exists());
+    }
+}
+
+#[test]
 fn a_pipe_is_not_waited_for_and_a_device_not_read() {
     let lab = Lab::new();
     let odd = "is no regular file: name one, or the file that a link is to lead to";
