@@ -396,23 +396,29 @@ pub struct Progress {
 #[must_use]
 pub fn progress(evidence: &Evidence, now: At) -> Progress {
     let started = evidence.boot.started.unwrap_or_default();
-    let rises = |before: u64, after: u64| after > before;
-    let probes = evidence.beats.windows(2).filter(|pair| rises(pair[0].1.probes, pair[1].1.probes)).map(|pair| pair[1].0);
-    let mut operations = Vec::new();
-    let mut counted = 0;
-    for (at, count) in &evidence.counts {
-        if rises(counted, count.operations) {
-            operations.push(*at);
-            counted = count.operations;
-        }
-    }
-    let mut moments: Vec<At> = probes.chain(operations.iter().copied()).filter(|at| *at >= started && *at <= now).collect();
+    let mut moments: Vec<At> = moved(evidence).filter(|at| *at >= started && *at <= now).collect();
     moments.extend([started.min(now)]);
     moments.sort_unstable();
     let last = moments.last().copied().unwrap_or(started);
     moments.push(now.max(last));
     let standstill = moments.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or_default();
-    Progress { last, last_operation: operations.last().copied(), standstill }
+    Progress { last, last_operation: operated(evidence).last(), standstill }
+}
+
+/// When the progress clock moved: first by the agent's probes, then by the reproducer's count.
+fn moved(evidence: &Evidence) -> impl Iterator<Item = At> {
+    let probed = evidence.beats.windows(2).filter(|pair| pair[1].1.probes > pair[0].1.probes).map(|pair| pair[1].0);
+    probed.chain(operated(evidence))
+}
+
+/// When the reproducer's count rose.
+fn operated(evidence: &Evidence) -> impl Iterator<Item = At> {
+    let mut counted = 0;
+    evidence.counts.iter().filter_map(move |(at, count)| {
+        let rises = count.operations > counted;
+        counted = counted.max(count.operations);
+        rises.then_some(*at)
+    })
 }
 
 fn oom_kills(evidence: &Evidence, digest: &Digest) -> u64 {
@@ -455,7 +461,7 @@ fn running(evidence: &Evidence, digest: &Digest, asked: Asked, started: At, now:
     let silence = now.since(progress.last);
     let done = match &evidence.reproducer {
         Some((at, _)) => Some(*at),
-        None => Some(started.after(limits.duration + scaled(evidence, GRACE))).filter(|end| *end <= now),
+        None => overdue(evidence, started, now),
     };
     if silence >= limits.stall {
         return silent(evidence, digest, asked, progress.last, now);
@@ -469,6 +475,20 @@ fn running(evidence: &Evidence, digest: &Digest, asked: Asked, started: At, now:
         return Judgement::Open(Next::Wait(next_silence));
     }
     closed(finished(evidence, digest, started, done, &progress))
+}
+
+/// When a reproducer that hasn't ended has run its full time: [`GRACE`] after it, or, if nothing moved then, after things went on again.
+fn overdue(evidence: &Evidence, started: At, now: At) -> Option<At> {
+    let grace = scaled(evidence, GRACE);
+    let mut end = started.after(evidence.rules.limits.duration + grace);
+    while end <= now {
+        let still = end.since(progress(evidence, end).last);
+        if still < evidence.rules.limits.stall {
+            return Some(end);
+        }
+        end = moved(evidence).filter(|moment| *moment > end).min()?.after(grace);
+    }
+    None
 }
 
 /// Whether the filesystem took a write after `moment`.

@@ -185,6 +185,27 @@ fn a_standstill_that_ends_is_no_hang() {
 }
 
 #[test]
+fn a_standstill_at_the_end_is_waited_for() {
+    // From 20 s to 70 s nothing moves; the reproducer, whose time is over at 45 s, goes on until it is seen that it does again.
+    let mut evidence = silent(healthy(20), 70);
+    assert!(matches!(judged(&evidence, 70), Judgement::Open(_)));
+    for second in 71..=74 {
+        beat(&mut evidence, second, second, 40);
+        evidence.counts.push((At(second * 1000 + 100), Count { operations: second * 50, oom_kills: None }));
+    }
+    assert!(matches!(judged(&evidence, 74), Judgement::Open(_)), "{:?}", judged(&evidence, 74));
+    beat(&mut evidence, 75, 75, 40);
+    let Observation::Pass(pass) = seen(done(evidence.clone(), 74, ReproducerEnd::Status(0)), 75) else { panic!() };
+    assert!(pass.standstill >= Duration::from_secs(49), "{pass:?}");
+    // One that never ends has shown enough after the usual grace.
+    for second in 76..=92 {
+        beat(&mut evidence, second, second, 40);
+        evidence.counts.push((At(second * 1000 + 100), Count { operations: second * 50, oom_kills: None }));
+        assert_eq!(matches!(judged(&evidence, second), Judgement::Closed(Observation::Pass(_))), second >= 92, "at {second} s");
+    }
+}
+
+#[test]
 fn silence_is_looked_at_and_counts_only_after_the_long_limit() {
     let evidence = silent(healthy(15), 160);
     assert!(matches!(judged(&silent(healthy(15), 22), 22), Judgement::Open(Next::Wait(At(23100)))));
