@@ -277,6 +277,10 @@ fn long_standstills_are_told_from_the_hang() {
     let output = lab.run(&[&["run", "ext4-oom", "--out", "out", "--set", "processes=8"][..], &kernels].concat());
     let report = lab.report("out");
     assert_eq!(report["kernels"][1]["verdict"], "hang", "{}", said(&output));
+    // Its holder sleeps as the healthy kernel's does; the flags of its charge tell them apart long before the long limit (120 s under TCG).
+    let hang = result(&report, 1, 0);
+    assert!(hang["witness"]["closed-wait"].is_object(), "{hang:#}");
+    assert!(hang["at"].as_u64().unwrap() - hang["last-progress"].as_u64().unwrap() < 60_000, "{hang:#}");
     // How hard the host is pressed decides whether the healthy kernel does enough to count as a pass; a hang it must never be.
     let healthy = result(&report, 0, 0);
     let passed = healthy["observation"] == "pass";

@@ -208,7 +208,7 @@ pub struct Look {
     /// Counters of every memory cgroup that has a limit, read at the look's end; empty before the hierarchy is mounted.
     #[serde(default)]
     pub cgroups: Vec<CgroupCounters>,
-    /// Tries to reclaim memory for a charge since the look before, by task and flags; empty where the kernel has no such tracepoint.
+    /// Tries to reclaim memory for a charge that may not enter the filesystem, since the look before, by task and flags; empty where the kernel has no such tracepoint.
     #[serde(default)]
     pub reclaims: Vec<Reclaim>,
     /// Whether these are all tries: tasks that spin make more of them than the kernel holds.

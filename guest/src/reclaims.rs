@@ -20,6 +20,11 @@ const PLACES: [(&str, &str, &str); 2] = [("tracefs", "/sys/kernel/tracing", ""),
 /// Below the folder of traces.
 const SWITCH: &str = "events/vmscan/mm_vmscan_memcg_reclaim_begin/enable";
 
+/// Only charges that may not enter the filesystem, as those below an open handle: of all others there may be thousands in a second, more than is held. The
+/// flag is 0x80 from 2.6 to 6.x; a kernel that doesn't know such filters (they came with 3.19) notes all.
+const FILTER: &str = "events/vmscan/mm_vmscan_memcg_reclaim_begin/filter";
+const WITHOUT_FS: &str = "!(gfp_flags & 0x80)";
+
 /// How a line names the event.
 const EVENT: &str = ": mm_vmscan_memcg_reclaim_begin: ";
 
@@ -55,6 +60,7 @@ fn watch(folder: &Path) {
         return;
     }
     let _ = fs::write(folder.join("buffer_size_kb"), BUFFER_KB);
+    let _ = fs::write(folder.join(FILTER), WITHOUT_FS);
     // Names of tasks are known from elsewhere, and noting them hooks every switch of tasks.
     let _ = fs::write(folder.join("options/record-cmd"), "0");
     let _ = fs::write(switch, "1");

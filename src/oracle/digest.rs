@@ -100,15 +100,17 @@ impl Digest {
         self.stuck.push((at, Stuck::of(look, &tasks)));
     }
 
-    /// The closed wait that stands in two looks in a row, both after `progress` and at least `interval` apart, and the later look's time.
+    /// The closed wait that stands in two looks, both after `progress` and at least `interval` apart, and in all between them; and the later look's time.
     #[must_use]
     pub fn lasting_wait(&self, progress: At, interval: Duration) -> Option<(At, ClosedWait)> {
         // A look is answered a little sooner or later than its neighbour: the interval between answers may be shorter than between requests.
         let enough = interval.mul_f64(0.8);
         let waits: Vec<_> = self.waits.iter().filter(|(at, _)| *at > progress).collect();
-        waits.windows(2).find_map(|pair| {
-            let [(first, Some(before)), (second, Some(after))] = [pair[0], pair[1]] else { return None };
-            (second.since(*first) >= enough).then(|| before.lasts(after)).flatten().map(|wait| (*second, wait))
+        waits.iter().enumerate().find_map(|(number, (second, after))| {
+            let after = after.as_ref()?;
+            let earlier = waits[..number].iter().rev();
+            let mut standing = earlier.map_while(|(first, before)| Some((*first, before.as_ref()?.lasts(after)?)));
+            standing.find(|(first, _)| second.since(*first) >= enough).map(|(_, wait)| (*second, wait))
         })
     }
 }

@@ -231,6 +231,20 @@ fn a_closed_wait_in_two_looks_is_a_hang() {
 }
 
 #[test]
+fn looks_between_two_count_too() {
+    let rings = |between: Look| {
+        let mut evidence = silent(healthy(15), 30);
+        evidence.looks.push((At(24_000), closed_look(&[71])));
+        evidence.looks.push((At(26_000), between));
+        evidence.looks.push((At(28_000), closed_look(&[71])));
+        judged(&evidence, 29)
+    };
+    assert!(matches!(rings(closed_look(&[71])), Judgement::Closed(Observation::Hang(_))));
+    assert!(matches!(rings(closed_look(&[70])), Judgement::Open(_)), "it was somebody else in between");
+    assert!(matches!(rings(Look::default()), Judgement::Open(_)), "there was nothing in between");
+}
+
+#[test]
 fn a_wait_that_changes_hands_is_no_hang() {
     let mut evidence = silent(healthy(15), 30);
     evidence.looks.push((At(24_000), closed_look(&[70])));
