@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::report::{Case, LoadError, PAGE, Private, Redactor, bugzilla, bundle, html, junit, markdown, write_whole};
+use crate::report::{Case, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, junit, markdown, write_whole};
+use crate::source::Provenance;
 use crate::store::Store;
 
 /// The form of a report.
@@ -47,7 +48,11 @@ impl Saved {
     fn beside(folder: &Path, store: &Path) -> Result<Self, LoadError> {
         let case = Case::load(folder)?;
         let run = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        let folders = [(case.report.definitions.as_path(), "definitions"), (store, "cache"), (run.as_path(), "run")];
+        let brought = brought(&case.report);
+        let mut folders = vec![(case.report.definitions.as_path(), "definitions"), (store, "cache"), (run.as_path(), "run")];
+        folders.extend(brought.iter().map(|folder| (folder.as_path(), "source")));
+        let scratch = std::env::var_os("HANGPROOF_SCRATCH").map(PathBuf::from);
+        folders.extend(scratch.as_deref().map(|folder| (folder, "scratch")));
         let redactor = Redactor::new(&Private::here(&folders));
         Ok(Self { folder: folder.to_owned(), case, redactor })
     }
@@ -94,6 +99,23 @@ impl Saved {
     }
 }
 
+/// The folders of what was brought by hand: of local sources, and of files that the command names.
+fn brought(report: &Report) -> Vec<PathBuf> {
+    let sources = report.kernels.iter().filter_map(|kernel| match &kernel.build.as_ref()?.source {
+        Provenance::Directory { path, .. } => Some(path.display().to_string()),
+        Provenance::Tarball { location, .. } | Provenance::Srpm { location, .. } => Some(location.clone()),
+        Provenance::Git { repository, .. } => Some(repository.clone()),
+        Provenance::Prebuilt { package, .. } => Some(package.clone()),
+        Provenance::Debian { .. } => None,
+    });
+    let words = report.command.split_whitespace().map(|word| word.trim_matches('\''));
+    let named = words.map(|word| word.rsplit_once('=').map_or(word, |(_, value)| value).to_owned());
+    let paths = sources.chain(named).map(PathBuf::from).filter(|path| path.is_absolute());
+    // What every machine has is nobody's.
+    let own = paths.filter(|path| !["/usr", "/dev", "/proc", "/sys", "/bin", "/sbin"].iter().any(|system| path.starts_with(system)));
+    own.filter_map(|path| Some(path.parent()?.to_owned())).collect()
+}
+
 /// Writes the page into a run's folder.
 ///
 /// # Errors
@@ -103,4 +125,21 @@ pub fn save_page(folder: &Path, store: &Path) -> Result<PathBuf> {
     let path = folder.join(PAGE);
     write_whole(&path, page.as_bytes())?;
     Ok(path)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_what_was_brought_by_hand_are_private() {
+        let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/run.json");
+        let mut report: Report = serde_json::from_slice(&std::fs::read(saved).unwrap()).unwrap();
+        report.kernels.truncate(1);
+        report.command = "hangproof run p --source k=/srv/acme/tree --configuration 'k=/srv/a.config' --set x=/usr/bin/y".to_owned();
+        let path = PathBuf::from("/data/linux");
+        report.kernels[0].build.as_mut().unwrap().source = Provenance::Directory { path, blake3: String::new() };
+        assert_eq!(brought(&report), ["/data", "/srv/acme", "/srv"].map(PathBuf::from));
+    }
 }

@@ -124,6 +124,15 @@ impl Agenda {
         }
     }
 
+    /// Whether a trial that is invalid by our own fault is tried once more. A proof counts it: were it dropped, a hang that looks like trouble of ours would be
+    /// boots that nobody sees.
+    fn retries(&self) -> bool {
+        match self {
+            Self::Proof(_) => false,
+            Self::Queue(_) | Self::Calibration(_) | Self::Search(_) | Self::Step(_) => true,
+        }
+    }
+
     /// A kernel that it asked for was built, or can't be.
     fn built(&mut self, kernel: &Name, manifest: Result<&Manifest, &str>, took: Duration) {
         match (self, manifest) {
@@ -429,8 +438,11 @@ impl Run<'_> {
                 continue;
             }
             self.finished(&id, &observation, took);
-            let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && id.attempt < ATTEMPTS;
-            agenda.ended(&id, &observation, (load, took), again && !*self.stop.borrow());
+            let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry())
+                && id.attempt < ATTEMPTS
+                && agenda.retries()
+                && !*self.stop.borrow();
+            agenda.ended(&id, &observation, (load, took), again);
             let Some(kernel) = report.kernels.iter_mut().find(|kernel| kernel.holds(&id)) else { continue };
             let mut results = std::mem::take(&mut kernel.results);
             results.push(TrialReport {
@@ -438,7 +450,7 @@ impl Run<'_> {
                 trial: id.clone(),
                 observation,
                 seconds: took.as_secs_f64(),
-                repeated: again && !*self.stop.borrow(),
+                repeated: again,
                 calibrates: matches!(agenda, Agenda::Calibration(_)),
             });
             let build = kernel.built();

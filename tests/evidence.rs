@@ -1,8 +1,8 @@
 //! Real evidence, judged again and played again.
 //!
-//! Each folder of `tests/evidence` is a trial of Linux 6.1.192 under QEMU 7.2 (TCG, 2 CPUs): a pass, two hangs of the founding bug, and a healthy
+//! Each folder of `tests/evidence` is a trial of Linux 6.1.192 under QEMU 7.2 (TCG, 2 CPUs): a pass, three hangs of the founding bug, and a healthy
 //! kernel that stands still for half a minute and recovers. With 4 x 8 processes the hang's holder sleeps in reclaim between its tries, as the healthy
-//! kernel's does: then only the long limit tells. Judgement has to be right at every moment, not only at the end.
+//! kernel's does: then only the long limit tells, or the flags of its charge, which the kernel of `hang-4x8-flags` told. Judgement has to be right at every moment, not only at the end.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,11 +23,12 @@ use hangproof::vm::{Replay, Vm};
 use hangproof_wire::{Dying, Look};
 
 /// The trials, with the kernels that they are of.
-const TRIALS: [(&str, &str); 4] = [
+const TRIALS: [(&str, &str); 5] = [
     ("pass-4x2", "debian-6.1"),
     ("hang-4x2", "debian-6.1-el7mm-nofail-lost"),
     ("recovers-4x8", "debian-6.1-el7mm"),
     ("hang-4x8", "debian-6.1-el7mm-nofail-lost"),
+    ("hang-4x8-flags", "debian-6.1-el7mm-nofail-lost"),
 ];
 
 /// Unpacks a saved trial and loads it as `rescore` does.
@@ -97,6 +98,19 @@ fn a_hang_that_looks_like_a_standstill_takes_the_long_limit() {
     };
     assert!(reported > 10);
     assert!(at.since(last_progress) >= evidence.rules.limits.silence);
+}
+
+#[test]
+fn the_flags_of_the_charge_tell_it_from_a_standstill() {
+    let mut evidence = load("hang-4x8-flags");
+    let Observation::Hang(Hang { witness: Witness::ClosedWait(wait), last_progress, at, .. }) = observe(&evidence) else { panic!() };
+    assert_eq!(wait.flags.iter().collect::<Vec<_>>(), ["GFP_NOFS|__GFP_HIGHMEM|__GFP_HARDWALL|__GFP_MOVABLE"]);
+    assert!(at.since(last_progress).as_secs() < 15);
+    // With the flag it would be a healthy kernel's charge, for all that is known.
+    evidence.looks.iter_mut().flat_map(|(_, look)| &mut look.reclaims).for_each(|reclaim| reclaim.flags.push_str("|__GFP_NOFAIL"));
+    evidence.end = None;
+    let judgement = judge(&evidence, &Digest::of(&evidence), Asked::default(), at);
+    assert!(matches!(judgement, Judgement::Open(_)), "{judgement:?}");
 }
 
 #[test]

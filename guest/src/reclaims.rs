@@ -5,11 +5,13 @@
 //! standstill runs as it would without us. Nothing is judged here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hangproof_wire::Reclaim;
+use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 
 use crate::mounts;
@@ -79,13 +81,14 @@ pub struct Tries {
 pub fn taken() -> Tries {
     let Some(folder) = folder() else { return Tries::default() };
     watch(&folder);
-    let path = folder.join("trace");
     let mut trace = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(TRACE_LIMIT).read_to_end(&mut trace));
-    // Opening it for writing with truncation empties it.
-    let emptied = File::create(path);
+    // It gives each try once, and the kernel goes on noting meanwhile: what is read isn't emptied afterwards, with what came in between.
+    let pipe = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(folder.join("trace_pipe"));
+    let Ok(pipe) = pipe else { return Tries::default() };
+    // With what is there it ends in EAGAIN.
+    let empty = matches!(pipe.take(TRACE_LIMIT).read_to_end(&mut trace), Err(error) if error.kind() == ErrorKind::WouldBlock);
     let tries = counted(&String::from_utf8_lossy(&trace));
-    Tries { all: tries.all && emptied.is_ok() && read.is_ok_and(|bytes| (bytes as u64) < TRACE_LIMIT), ..tries }
+    Tries { all: tries.all && empty, ..tries }
 }
 
 /// What was noted before and during a look, and whether that is all.
@@ -102,15 +105,13 @@ pub fn together(before: &Tries, during: &Tries) -> (Vec<Reclaim>, bool) {
 }
 
 fn counted(trace: &str) -> Tries {
-    // `# entries-in-buffer/entries-written: 17/17   #P:2`
-    let entries = trace.lines().find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: ")?.split_once('/'));
-    let all = entries.is_some_and(|(held, written)| Some(held.trim()) == written.split_whitespace().next());
     let mut counts = BTreeMap::new();
     for (tid, flags) in trace.lines().filter_map(parse) {
         let times: &mut u32 = counts.entry((tid, flags.to_owned())).or_default();
         *times = times.saturating_add(1);
     }
-    Tries { counts, all }
+    // `CPU:1 [LOST 17 EVENTS]`
+    Tries { counts, all: !trace.lines().any(|line| line.starts_with("CPU:") && line.contains("[LOST ")) }
 }
 
 /// The thread and the flags of a line `COMM-TID  [CPU] FLAGS TIME: EVENT: order=0 gfp_flags=...`; a name may hold anything.
@@ -126,7 +127,7 @@ fn parse(line: &str) -> Option<(u32, &str)> {
 mod tests {
     use super::*;
 
-    const TRACE: &str = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 4/4   #P:2\n#\n\
+    const TRACE: &str = "\
         \x20          <...>-71      [001] ...1.    20.100001: mm_vmscan_memcg_reclaim_begin: order=0 gfp_flags=GFP_NOFS|__GFP_NOFAIL\n\
         \x20    a-7 [0] b-c-71      [000] ...1.    20.200001: mm_vmscan_memcg_reclaim_begin: order=0 gfp_flags=GFP_NOFS|__GFP_NOFAIL\n\
         \x20          <...>-71      [001] d..1    20.300001: mm_vmscan_memcg_reclaim_begin: order=0 may_writepage=1 gfp_flags=GFP_NOFS\n\
@@ -135,16 +136,15 @@ mod tests {
     #[test]
     fn tries_are_counted_by_task_and_flags() {
         let reclaim = |flags: &str, before, during| Reclaim { tid: 71, flags: flags.to_owned(), before, during };
-        let none = "# entries-in-buffer/entries-written: 0/0   #P:2\n";
-        let seen = together(&counted(TRACE), &counted(none));
+        let seen = together(&counted(TRACE), &counted(""));
         assert_eq!(seen, (vec![reclaim("GFP_NOFS", 1, 0), reclaim("GFP_NOFS|__GFP_NOFAIL", 2, 0)], true));
-        assert_eq!(together(&counted(none), &counted(TRACE)).0[1], reclaim("GFP_NOFS|__GFP_NOFAIL", 0, 2));
+        assert_eq!(together(&counted(""), &counted(TRACE)).0[1], reclaim("GFP_NOFS|__GFP_NOFAIL", 0, 2));
     }
 
     #[test]
     fn it_is_told_that_tries_are_missing() {
-        let flooded = TRACE.replace("4/4", "4/5");
-        assert!(counted(TRACE).all && !counted(&flooded).all && !counted("").all);
+        let flooded = format!("CPU:1 [LOST 17 EVENTS]\n{TRACE}");
+        assert!(counted(TRACE).all && !counted(&flooded).all && counted("").all);
         let seen = together(&counted(TRACE), &counted(&flooded));
         assert_eq!((seen.0.len(), seen.1), (2, false));
         assert_eq!(together(&Tries::default(), &Tries::default()), (vec![], false));

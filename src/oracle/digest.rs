@@ -109,7 +109,13 @@ impl Digest {
         waits.iter().enumerate().find_map(|(number, (second, after))| {
             let after = after.as_ref()?;
             let earlier = waits[..number].iter().rev();
-            let mut standing = earlier.map_while(|(first, before)| Some((*first, before.as_ref()?.lasts(after)?)));
+            let mut joint = None;
+            let mut standing = earlier.map_while(|(first, before)| {
+                let wait = before.as_ref()?.lasts(after)?;
+                let wait = joint.as_ref().map_or_else(|| Some(wait.clone()), |joint: &ClosedWait| joint.and(&wait))?;
+                joint = Some(wait.clone());
+                Some((*first, wait))
+            });
             standing.find(|(first, _)| second.since(*first) >= enough).map(|(_, wait)| (*second, wait))
         })
     }

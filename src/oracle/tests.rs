@@ -241,6 +241,10 @@ fn looks_between_two_count_too() {
     };
     assert!(matches!(rings(closed_look(&[71])), Judgement::Closed(Observation::Hang(_))));
     assert!(matches!(rings(closed_look(&[70])), Judgement::Open(_)), "it was somebody else in between");
+    // Of several holders in the last look, none was in all of them.
+    let mut evidence = silent(healthy(15), 30);
+    evidence.looks.extend([24_000, 26_000, 28_000].map(At).into_iter().zip([&[71][..], &[72], &[71, 72]].map(closed_look)));
+    assert!(matches!(judged(&evidence, 29), Judgement::Open(_)));
     assert!(matches!(rings(Look::default()), Judgement::Open(_)), "there was nothing in between");
 }
 

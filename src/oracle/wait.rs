@@ -37,6 +37,9 @@ pub(super) const RETRIES: &[&str] = &[
 /// A try to make room for a charge.
 const RECLAIM: &str = "try_to_free_mem_cgroup_pages";
 
+/// From 6.7 on a buffer's page may be asked for once, by callers who can do without.
+const GIVES_UP: &str = "bdev_getblk";
+
 /// A charge with this flag is forced over the limit if nothing else helps; 3.10 prints it without the underscores.
 const FORCED: &str = "GFP_NOFAIL";
 
@@ -116,7 +119,7 @@ impl Ring {
         let journal = asleep.iter().find(|task| task.comm.starts_with("jbd2/") && task.state == 'D' && task.is_in(COMMIT))?;
         let mut holders: BTreeMap<Party, Charge> = BTreeMap::new();
         for task in asleep.iter().chain(&running(look)).filter(|task| retries_with_handle(task)) {
-            holders.entry(party(task)).or_default().reclaims |= task.is_in(RECLAIM);
+            holders.entry(party(task)).or_default().reclaims |= task.is_in(RECLAIM) && !task.is_in(GIVES_UP);
         }
         for task in spinning(look).iter().filter(|task| spins_with_handle(task)) {
             holders.entry(party(task)).or_default().spins = true;
@@ -153,14 +156,20 @@ impl Ring {
     #[must_use]
     pub fn lasts(&self, later: &Self) -> Option<ClosedWait> {
         let (before, after) = (self.closed(|_| true)?, later.certain()?);
-        let same = |a: &BTreeSet<Party>, b: &BTreeSet<Party>| a.intersection(b).cloned().collect::<BTreeSet<_>>();
-        let (holders, dying) = (same(&before.holders, &after.holders), same(&before.dying, &after.dying));
-        let ring = ClosedWait { holders, dying, ..after };
-        (ring.is_closed() && before.journal == ring.journal).then_some(ring)
+        (before.journal == after.journal).then(|| after.and(&before)).flatten()
     }
 }
 
 impl ClosedWait {
+    /// What of it stands in another one too, if that is still a ring.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        let same = |a: &BTreeSet<Party>, b: &BTreeSet<Party>| a.intersection(b).cloned().collect();
+        let (holders, dying) = (same(&self.holders, &other.holders), same(&self.dying, &other.dying));
+        let ring = Self { holders, dying, ..self.clone() };
+        ring.is_closed().then_some(ring)
+    }
+
     fn is_closed(&self) -> bool {
         !self.holders.is_empty() && !self.dying.is_empty()
     }

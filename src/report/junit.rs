@@ -1,6 +1,6 @@
 //! A report as JUnit XML, for continuous integration.
 //!
-//! One suite per kernel: a case for its verdict, and one for each trial. *Error* is ours: an invalid trial, a kernel that wasn't built, a verdict that
+//! One suite per kernel: a case for its verdict, and one for each trial; and one for a proof: a case for each answer. *Error* is ours: an invalid trial, a kernel that wasn't built, a verdict that
 //! nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it so. A trial that was tried again
 //! carries its former attempts as reruns.
 //!
@@ -11,8 +11,9 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString};
 
 use super::case::{Case, arm};
-use super::{KernelReport, TrialReport};
+use super::{KernelReport, ProofReport, TrialReport};
 use crate::oracle::Observation;
+use crate::proof::Answer;
 use crate::text::plain;
 use crate::verdict::Verdict;
 
@@ -24,7 +25,29 @@ pub fn junit(case: &Case) -> Result<String, quick_junit::SerializeError> {
     let report = &case.report;
     let mut document = Document::new(format!("hangproof {}", report.pipeline));
     document.add_test_suites(report.kernels.iter().map(|kernel| suite(case, kernel)));
+    document.add_test_suites(report.proof.as_ref().map(answers));
     document.to_string()
+}
+
+/// A proof's answers: not fixed is a failure, no answer an error.
+fn answers(proof: &ProofReport) -> TestSuite {
+    let mut suite = TestSuite::new("proof");
+    for candidate in &proof.candidates {
+        let status = |kind| {
+            let mut status = TestCaseStatus::non_success(kind);
+            status.set_message(plain(&candidate.why));
+            status
+        };
+        let status = match candidate.summary.answer {
+            Some(Answer::Fixed) => TestCaseStatus::success(),
+            Some(Answer::NotFixed) => status(NonSuccessKind::Failure),
+            Some(Answer::Inconclusive(_)) | None => status(NonSuccessKind::Error),
+        };
+        let mut answer = TestCase::new(format!("{} is fixed", candidate.kernel), status);
+        answer.set_classname("proof").set_system_out(plain(&candidate.why));
+        suite.add_test_case(answer);
+    }
+    suite
 }
 
 fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {

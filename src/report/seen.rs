@@ -183,10 +183,14 @@ fn stuck(look: &Look, ring: Option<&ClosedWait>) -> Vec<(Role, String, Vec<Strin
     // A blocked task is in the list of blocked tasks and in that of all tasks.
     let mut known = BTreeSet::new();
     for task in tasks::parse(&look.log) {
-        if task.state != 'D' || holds(task.tid) || !known.insert(task.tid) {
+        // One that runs and sleeps by turns is there already.
+        let shown = holds(task.tid) && look.running.iter().any(|running| running.tid == task.tid);
+        if task.state != 'D' || shown || !known.insert(task.tid) {
             continue;
         }
-        let role = if task.comm.starts_with("jbd2/") {
+        let role = if holds(task.tid) {
+            Role::Holder
+        } else if task.comm.starts_with("jbd2/") {
             Role::Journal
         } else if dies(task.tid) {
             Role::Victim
@@ -215,7 +219,7 @@ impl Role {
     pub fn does(self) -> &'static str {
         match self {
             Self::Journal => "waits in a commit",
-            Self::Holder => "spins with a handle open",
+            Self::Holder => "retries a charge with a handle open",
             Self::Victim => "was killed and can't die",
             Self::Waiter => "is blocked behind them",
         }
