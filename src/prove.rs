@@ -77,18 +77,13 @@ impl Proving {
 
     /// The next trial to start; none if there is nothing to do before another one ends.
     pub fn start(&mut self) -> Option<TrialId> {
-        if !self.proof.is_done()
-            && let Some(trial) = self.starts.retry()
-        {
-            return Some(trial);
-        }
         let arm = self.order.next(&self.proof)?;
         Some(self.starts.another(self.setup.kernel(arm)?))
     }
 
-    /// Takes in the end of a trial; `again` says that it is to be tried once more instead.
-    pub fn ended(&mut self, trial: &TrialId, observation: &Observation, load: f64, again: bool) {
-        for (trial, observation, load) in self.starts.ended(trial, observation, load, again) {
+    /// Takes in the end of a trial. None is tried again: the order of the arms would no longer be one of chance, and an invalid trial counts as one.
+    pub fn ended(&mut self, trial: &TrialId, observation: &Observation, load: f64) {
+        for (trial, observation, load) in self.starts.ended(trial, observation, load, false) {
             if let Some(arm) = self.setup.arm(&trial.kernel) {
                 self.proof.record(self.reading.take(arm, observation, load));
             }
@@ -180,8 +175,7 @@ mod tests {
             }
             let trial = running.swap_remove(chance.below(running.len()));
             let observation = show(&trial);
-            let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry()) && trial.attempt < 2;
-            proving.ended(&trial, &observation, 4.0, again);
+            proving.ended(&trial, &observation, 4.0);
         }
     }
 
@@ -227,25 +221,22 @@ mod tests {
     fn a_trial_waits_for_those_that_were_started_before_it() {
         let mut proving = Proving::new(setup(&["fix"]), BTreeMap::new());
         let [first, second] = [(); 2].map(|()| proving.start().unwrap());
-        proving.ended(&second, &hang("ring", None), 3.0, false);
+        proving.ended(&second, &hang("ring", None), 3.0);
         assert_eq!(proving.report().trials.len(), 0);
-        proving.ended(&first, &pass(), 10.0, false);
+        proving.ended(&first, &pass(), 10.0);
         let order: Vec<_> = proving.report().trials.into_iter().map(|trial| trial.trial).collect();
         assert_eq!(order, [first, second]);
     }
 
     #[test]
-    fn what_was_tried_again_or_interrupted_isnt_recorded() {
+    fn an_invalid_trial_is_recorded_and_an_interrupted_one_isnt() {
         let mut proving = Proving::new(setup(&["fix"]), BTreeMap::new());
-        let first = proving.start().unwrap();
-        proving.ended(&first, &invalid(Fault::Host), 0.0, true);
-        let retry = proving.start().unwrap();
-        assert_eq!((retry.repeat, retry.attempt), (first.repeat, 2));
-        let stopped = proving.start().unwrap();
-        proving.ended(&stopped, &invalid(Fault::User), 0.0, false);
-        proving.ended(&retry, &pass(), 10.0, false);
+        let [broken, stopped, passed] = [(); 3].map(|()| proving.start().unwrap());
+        proving.ended(&broken, &invalid(Fault::Host), 0.0);
+        proving.ended(&stopped, &invalid(Fault::User), 0.0);
+        proving.ended(&passed, &pass(), 10.0);
         let order: Vec<_> = proving.report().trials.into_iter().map(|trial| trial.trial).collect();
-        assert_eq!(order, [retry]);
+        assert_eq!(order, [broken, passed]);
     }
 
     #[test]

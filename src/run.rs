@@ -118,7 +118,7 @@ impl Agenda {
         match self {
             Self::Queue(queue) | Self::Calibration(queue) if again => queue.push_front(trial.retried()),
             Self::Queue(_) | Self::Calibration(_) => {}
-            Self::Proof(proving) => proving.ended(trial, observation, load, again),
+            Self::Proof(proving) => proving.ended(trial, observation, load),
             Self::Search(searching) => searching.ended(trial, observation, took.as_secs_f64(), again),
             Self::Step(stepping) => stepping.ended(trial, observation, again),
         }

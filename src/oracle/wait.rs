@@ -137,10 +137,11 @@ impl Ring {
     }
 
     /// The ring with those of its holders that `counts`; none if it isn't closed then.
-    fn closed(&self, counts: impl Fn(&Party) -> bool) -> Option<ClosedWait> {
-        let holders: BTreeSet<Party> = self.holders.keys().filter(|party| counts(party)).cloned().collect();
+    fn closed(&self, counts: impl Fn(&Charge) -> bool) -> Option<ClosedWait> {
+        let counting = || self.holders.iter().filter(|(_, charge)| counts(charge));
+        let holders: BTreeSet<Party> = counting().map(|(party, _)| party.clone()).collect();
         let dying = self.dying.iter().filter(|task| holders.contains(task) || self.waiting.contains(task)).cloned().collect();
-        let flags = holders.iter().filter_map(|party| self.holders.get(party)).flat_map(|charge| charge.flags.clone()).collect();
+        let flags = counting().flat_map(|(_, charge)| charge.flags.clone()).collect();
         let ring = ClosedWait { journal: self.journal.clone(), holders, flags, dying, waiters: self.waiting.len() };
         ring.is_closed().then_some(ring)
     }
@@ -148,7 +149,7 @@ impl Ring {
     /// The ring with the holders of which this look by itself is certain.
     #[must_use]
     pub fn certain(&self) -> Option<ClosedWait> {
-        self.closed(|party| self.holders.get(party).is_some_and(Charge::may_fail))
+        self.closed(Charge::may_fail)
     }
 
     /// What stands in this look and in a later one, whose word it is on the holders' charges: what the kernel said of tries before this look may have been
