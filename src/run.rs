@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::aftermath::{Collecting, When};
 use crate::bisect::{Axis, Next, Searching, Stepping};
-use crate::build::{self, Built, Manifest};
+use crate::build::{self, BuildError, Built, Manifest};
 use crate::event::{Event, Events};
 use crate::evidence::{At, Evidence, Trouble, VmEnd};
 use crate::fault::Whose;
@@ -204,13 +204,33 @@ impl Run<'_> {
             report = Report { complete: false, ..(**before).clone() };
         }
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
+        // What can't be built isn't tried again for each kernel that extends it.
+        let mut unbuildable: BTreeMap<Name, String> = BTreeMap::new();
         for name in self.kernels() {
             let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
             let jobs = cpus();
-            let result = tokio::select! {
-                result = build::build(self.store, self.definitions, kernel, self.events, jobs) => result,
-                () = stopped(&mut stop) => return self.interrupted(report),
+            let base = kernel.base.as_ref().and_then(|base| Some((base.clone(), unbuildable.get(base)?.clone())));
+            let result = match base {
+                Some((base, why)) => {
+                    let error = BuildError::Base { base, cause: Box::new(BuildError::Before { why }) };
+                    self.events.send(Event::BuildFailed { kernel: name.clone(), error: error.to_string() });
+                    Err(error)
+                }
+                None => tokio::select! {
+                    result = build::build(self.store, self.definitions, kernel, self.events, jobs) => result,
+                    () = stopped(&mut stop) => return self.interrupted(report),
+                },
             };
+            if let Err(error) = &result
+                && error.fault() != Whose::Ours
+            {
+                let (mut name, mut error) = (name, error);
+                unbuildable.insert(name.clone(), error.to_string());
+                while let BuildError::Base { base, cause } = error {
+                    (name, error) = (base, cause);
+                    unbuildable.insert(name.clone(), error.to_string());
+                }
+            }
             let manifest = match result {
                 Ok(kernel) => {
                     let manifest = kernel.manifest.clone();

@@ -321,13 +321,19 @@ fn kernels_that_do_not_boot_are_results() {
     assert!(result(&report, 1, 0)["reason"].as_str().unwrap().contains("guest-reset"), "{report:#}");
 
     // A kernel that isn't built is inconclusive, names the error, and stops no other.
-    lab.pipeline("builds", &format!("[{}, {}]", expect("does-not-compile", "pass"), expect("debian-6.1", "pass")), WRITER, 5);
+    // Nor is it tried again for the kernels that extend it.
+    let above = "name: above\ndescription: made by a test\nextends: does-not-compile\npatches: [panics.patch]\n";
+    fs::write(lab.path("kernels/above.yaml"), above).unwrap();
+    let kernels = [expect("does-not-compile", "pass"), expect("above", "pass"), expect("debian-6.1", "pass")].join(", ");
+    lab.pipeline("builds", &format!("[{kernels}]"), WRITER, 5);
     let output = lab.run(&["run", "builds", "--out", "out2"]);
     exits(&output, 3);
     let report = lab.report("out2");
-    assert_eq!(verdicts(&report), ["does-not-compile: inconclusive", "debian-6.1: pass"]);
-    let error = report["kernels"][0]["build-error"].as_str().unwrap();
+    assert_eq!(verdicts(&report), ["does-not-compile: inconclusive", "above: inconclusive", "debian-6.1: pass"]);
+    let [error, above] = [0, 1].map(|kernel| report["kernels"][kernel]["build-error"].as_str().unwrap());
     assert!(error.contains("init/main.c:1487") && error.contains("does-not-compile.patch"), "{error}");
+    assert_eq!(above, format!("does-not-compile, which it extends: {error}"));
+    assert_eq!(said(&output).matches("does-not-compile: building\n").count(), 1, "{}", said(&output));
 }
 
 #[test]

@@ -49,6 +49,12 @@ pub enum BuildError {
         /// Why not.
         cause: Box<Self>,
     },
+    /// It was tried before, for another kernel of the run.
+    #[error("{why}")]
+    Before {
+        /// What was said then.
+        why: String,
+    },
     /// The kernel that this one extends isn't defined.
     #[error("it extends {base}, which isn't defined: define it, or correct the name")]
     NoBase {
@@ -298,6 +304,8 @@ impl BuildError {
             | Self::NoBase { .. }
             | Self::Fragment { .. }
             | Self::Unreadable { .. }
+            // Kept only where the machine wasn't the reason.
+            | Self::Before { .. }
             // The toolchain is the definition's choice.
             | Self::NoCompiler { .. }
             | Self::NoSuite { .. }
