@@ -264,6 +264,17 @@ async fn packages_that_are_no_good_say_why() {
     for (package, said) in cases {
         assert_eq!(bench.refusal(&package).await, said);
     }
+    // Each is small enough by itself.
+    let (one, other) = (xz(&vec![0; 150 << 20]), xz(&vec![0; 110 << 20]));
+    let bombs = with("./lib/modules/6.1.0-1-test/kernel/md/raid1.ko.xz", &one).into_iter().map(|(path, content)| {
+        let content = if path.ends_with("/virtio_blk.ko") { other.clone() } else { content };
+        (path, content)
+    });
+    let said = bench.refusal(&made(bombs.collect())).await;
+    assert!(
+        said.starts_with("module kernel/") && said.ends_with(": with it, the modules have more than 256 MiB; fetch the package again"),
+        "{said}"
+    );
     let cut = bench.refusal(&whole[..whole.len() - 100]).await;
     assert!(cut.starts_with("package DIR/linux.deb: it is damaged or truncated: "), "{cut}");
     assert_eq!(fs::read_dir(bench.store.root().join("builds")).unwrap().count(), 0);

@@ -16,11 +16,15 @@ use super::modules::{Module, REQUIRED, Tables, WELCOME};
 use super::{Built, CONFIG, IMAGE, MANIFEST, MODULES, SYSTEM_MAP};
 use crate::event::{Event, Events};
 use crate::image::initramfs;
+use crate::input;
 use crate::program::Program;
 use crate::source::stop::blocking;
 use crate::source::{self, Fetched, decompressed};
 use crate::spec::{Kernel, Modules};
 use crate::store::{Kept, Store};
+
+/// Largest table of modules: `modules.alias` of Debian's 6.1 has 1.3 MB.
+const LARGEST_TABLE: u64 = 64 << 20;
 
 /// Why a package's kernel can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +90,8 @@ pub enum PrebuiltError {
     },
 }
 
-/// Largest module: amdgpu, the largest of Debian's 6.1, has 13 MiB.
-const LARGEST_MODULE: u64 = 256 << 20;
+/// Most bytes of a kernel's chosen modules together: all that Debian's 6.1 gives a guest have 4 MiB, and amdgpu, its largest module, 13 MiB.
+const MOST_MODULES: u64 = 256 << 20;
 
 /// The kernel of a package: from the store, or taken out of it now.
 ///
@@ -119,17 +123,17 @@ pub async fn built(store: &Store, kernel: &Kernel, events: &Events) -> Result<Bu
         if let Some(system_map) = &files.system_map {
             copy(system_map, SYSTEM_MAP)?;
         }
-        let mut loose = Vec::new();
+        let (mut loose, mut left) = (Vec::new(), MOST_MODULES);
         for module in &modules {
             stop.check().map_err(failed("copy", &module.file))?;
             let file = scratch.path().join(format!("{}.ko", module.name));
-            files.take_module(module, &file)?;
+            left -= files.take_module(module, &file, left)?;
             loose.push((module.name.clone(), file));
         }
         if !loose.is_empty() {
             initramfs::of_modules(&loose, &results.join(MODULES))?;
         }
-        let config = fs::read(&files.config).map_err(failed("read", &files.config))?;
+        let config = input::read(&files.config, input::LARGEST_TEXT).map_err(failed("read", &files.config))?;
         let manifest = Manifest {
             kernel: name,
             key: key.clone(),
@@ -232,7 +236,7 @@ impl Files {
     /// The modules that a guest needs, in the order in which they are loaded.
     async fn modules(&self) -> Result<Vec<Module>, BuildError> {
         let folder = self.folder();
-        let table = |name: &str| fs::read(folder.join(name)).map(|text| String::from_utf8_lossy(&text).into_owned());
+        let table = |name: &str| input::read(&folder.join(name), LARGEST_TABLE).map(|text| String::from_utf8_lossy(&text).into_owned());
         let tables = match table("modules.dep") {
             Ok(dependencies) => {
                 let more = ["modules.alias", "modules.softdep"].map(|name| table(name).unwrap_or_default());
@@ -258,17 +262,18 @@ impl Files {
         Ok(String::from_utf8_lossy(&depmod.success().await?).into_owned())
     }
 
-    /// Writes a module to `into`, decompressed: not every kernel that has compressed modules can decompress them itself (`MODULE_DECOMPRESS`, 5.17).
-    fn take_module(&self, module: &Module, into: &Path) -> Result<(), BuildError> {
+    /// Writes a module of at most `most` bytes to `into`, decompressed: not every kernel that has compressed modules can decompress them itself
+    /// (`MODULE_DECOMPRESS`, 5.17). Returns how many bytes it has.
+    fn take_module(&self, module: &Module, into: &Path, most: u64) -> Result<u64, BuildError> {
         let wrong = |why: String| PrebuiltError::Module { package: self.package.clone(), module: module.file.clone(), why };
-        let file = File::open(self.folder().join(&module.file)).map_err(|cause| wrong(cause.to_string()))?;
-        let mut bytes = decompressed(file).map_err(|cause| wrong(cause.to_string()))?.take(LARGEST_MODULE + 1);
+        let file = input::open(&self.folder().join(&module.file)).map_err(|cause| wrong(cause.to_string()))?;
+        let mut bytes = decompressed(file).map_err(|cause| wrong(cause.to_string()))?.take(most + 1);
         let mut out = File::create(into).map_err(failed("create", into))?;
         let copied = io::copy(&mut bytes, &mut out).map_err(|cause| wrong(cause.to_string()))?;
-        if copied > LARGEST_MODULE {
-            return Err(wrong(format!("it has more than {LARGEST_MODULE} bytes")).into());
+        if copied > most {
+            return Err(wrong(format!("with it, the modules have more than {} MiB", MOST_MODULES >> 20)).into());
         }
-        Ok(())
+        Ok(copied)
     }
 }
 
