@@ -49,9 +49,21 @@ async fn a_package_becomes_a_tree_as_its_spec_file_says() {
         configurations: vec!["kernel-3.10.0-x86_64.config".into()],
     };
     assert_eq!(fetched.provenance, expected);
-    // A network that is gone does no harm, and a changed package is another tree.
+    // A network that is gone does no harm, and a changed package is another tree. Whose copy it is stays true, and is told where no digest says that any will do.
     let elsewhere = Srpm { vault: Location::Url("http://127.0.0.1:1".into()), ..bench.srpm() };
-    assert_eq!(bench.fetch(&elsewhere).await.unwrap().digest, fetched.digest);
+    let (again, warnings) = bench.fetch_warned(&elsewhere).await;
+    let again = again.unwrap();
+    assert_eq!((&again.digest, &again.provenance), (&fetched.digest, &expected));
+    let warned = format!(
+        "{FILE} was not looked for in http://127.0.0.1:1: it was brought from {} before, and is taken as it was; `sha256:` in the definition says \
+         which one it has to be",
+        package.display()
+    );
+    assert_eq!(warnings, [warned]);
+    let pinned = Srpm { sha256: Some(digests(&fs::read(&package).unwrap()).0), ..bench.srpm() };
+    bench.fetch(&pinned).await.unwrap();
+    let (again, warnings) = bench.fetch_warned(&Srpm { vault: elsewhere.vault, ..pinned }).await;
+    assert_eq!((again.unwrap().digest, warnings), (fetched.digest.clone(), vec![]));
     bench.build(&SPEC.replace("ApplyOptionalPatch debrand.patch\n", ""), &bench.files());
     assert_ne!(bench.fetch(&bench.srpm()).await.unwrap().digest, fetched.digest);
 }
@@ -180,11 +192,42 @@ async fn what_is_not_understood_in_a_spec_file_is_refused_with_its_line() {
             ),
         ),
         ("ApplyOptionalPatch debrand.patch", "%if 1", at(hook, "this condition has no %endif", tree)),
+        ("ApplyOptionalPatch debrand.patch", "patch -p1 -i debrand.patch", at(hook, "it applies a patch within another command", tree)),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "xzcat %{PATCH1000} | %{__patch} -p1",
+            at(hook, "it applies a patch within another command", tree),
+        ),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "[ -f x ] && LC_ALL=C /usr/bin/patch -p1 <x",
+            at(hook, "it applies a patch within another command", tree),
+        ),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "if [ -f x ]; then ApplyPatch debrand.patch; fi",
+            at(hook, "it applies a patch within another command", tree),
+        ),
+        ("ApplyOptionalPatch debrand.patch", "ls *.patch | xargs git apply", at(hook, "it applies a patch within another command", tree)),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "ApplyAll()\n{\n  for patch in *.patch; do git apply $patch; done\n}",
+            at(hook + 2, "the function ApplyAll applies a patch, and only ApplyPatch and ApplyOptionalPatch are understood", tree),
+        ),
     ];
     for (find, replacement, expected) in cases {
         assert_eq!(spec_error(find, replacement).await, expected, "{replacement}");
     }
     assert!(!Path::new("/tmp/hangproof-evil").exists());
+}
+
+#[tokio::test]
+async fn a_patch_that_no_line_applies_is_in_the_record() {
+    let bench = Bench::new();
+    bench.build(&SPEC.replace("ApplyOptionalPatch debrand.patch\n", ""), &bench.files());
+    let Provenance::Srpm { patches, .. } = bench.fetch(&bench.srpm()).await.unwrap().provenance else { panic!() };
+    let patches: Vec<_> = patches.iter().map(|patch| (patch.name.as_str(), patch.applied)).collect();
+    assert_eq!(patches, [("linux-kernel-test.patch", false), ("debrand.patch", false)]);
 }
 
 /// What the distribution's own build sets counts, and what nobody can tell from the package is refused where it matters.

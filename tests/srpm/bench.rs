@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hangproof::event::Events;
+use hangproof::event::{Event, Events};
 use hangproof::source::{self, Fetched, SourceError};
 use hangproof::spec::{Location, Source, Srpm};
 use hangproof::store::Store;
@@ -232,6 +232,15 @@ impl Bench {
         let fetched = source::fetch(&self.store, &Source::Srpm(srpm.clone()), &Events::ignored()).await;
         assert_eq!(fs::read_dir(self.store.root().join("work")).unwrap().count(), 0, "no scratch folder is left");
         fetched
+    }
+
+    /// As [`Self::fetch`], with the warnings.
+    pub async fn fetch_warned(&self, srpm: &Srpm) -> (Result<Fetched, SourceError>, Vec<String>) {
+        let (events, mut reader) = Events::channel();
+        let fetched = source::fetch(&self.store, &Source::Srpm(srpm.clone()), &events).await;
+        let said = std::iter::from_fn(|| reader.try_recv().ok());
+        let warnings = said.filter_map(|event| if let Event::Warning { message } = event { Some(message) } else { None });
+        (fetched, warnings.collect())
     }
 
     pub async fn error(&self, srpm: &Srpm) -> String {

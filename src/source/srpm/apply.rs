@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 
 use super::undo::Undoing;
 use super::{PatchRecord, Recipe, SrpmError};
+use crate::input;
 use crate::program::{Program, last_lines};
 use crate::source::digest::sha256;
 use crate::source::patch;
 use crate::source::stop::Stop;
-use crate::source::{SourceError, TREE, failed};
+use crate::source::{SourceError, TREE, failed, unreadable};
 
 /// Applies the patches of a recipe, whose files lie in `payload`, to the tree in the scratch folder. What takes them back is returned too, unless none is
 /// applied.
@@ -30,7 +31,7 @@ pub async fn patches(
     let (mut read, mut all) = (Vec::new(), BTreeSet::new());
     for hook in &recipe.applied {
         let file = payload.join(&hook.patch);
-        let bytes = fs::read(&file).map_err(failed("read", &file))?;
+        let bytes = input::read(&file, input::LARGEST_TEXT).map_err(unreadable(&file))?;
         // As `wc -l` counts.
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let is_wanted = hook.more_lines_than.is_none_or(|least| lines > least);
@@ -53,6 +54,11 @@ pub async fn patches(
         }
         let sha256 = sha256(&file, &Stop::default()).map_err(failed("read", &file))?;
         records.push(PatchRecord { name: hook.patch.clone(), sha256, applied });
+    }
+    for patch in &recipe.unnamed {
+        let file = payload.join(patch);
+        let sha256 = sha256(&file, &Stop::default()).map_err(failed("read", &file))?;
+        records.push(PatchRecord { name: patch.clone(), sha256, applied: false });
     }
     Ok((records, undoing))
 }
@@ -96,6 +102,9 @@ fn failures(said: &str) -> Vec<String> {
     failures
 }
 
+/// Largest Makefile at a kernel's top: Linux 6.1's has 66 kB.
+pub const LARGEST_MAKEFILE: u64 = 16 << 20;
+
 /// Sets the Makefile's `EXTRAVERSION`, so that `uname -r` says what the distribution's kernel says.
 pub fn extraversion(tree: &Path, value: &str, package: &str, spec: &str) -> Result<(), SourceError> {
     let path = tree.join("Makefile");
@@ -104,7 +113,7 @@ pub fn extraversion(tree: &Path, value: &str, package: &str, spec: &str) -> Resu
     if !is_file {
         return Err(missing().into());
     }
-    let bytes = fs::read(&path).map_err(failed("read", &path))?;
+    let bytes = input::read(&path, LARGEST_MAKEFILE).map_err(unreadable(&path))?;
     let written = with_extraversion(&bytes, value).ok_or_else(missing)?;
     fs::write(&path, written).map_err(failed("write", &path))
 }

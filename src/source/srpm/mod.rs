@@ -42,8 +42,19 @@ pub struct PatchRecord {
     pub name: String,
     /// SHA-256 of it.
     pub sha256: String,
-    /// Whether it was applied; the spec file leaves out what `ApplyOptionalPatch` finds too short.
+    /// Whether it was applied; the spec file leaves out what `ApplyOptionalPatch` finds too short, and what no line applies.
     pub applied: bool,
+}
+
+/// What a definition meant, when it was last brought.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Brought {
+    sha256: String,
+    /// The vault, the file in it, and the fingerprint of the key that was asked for.
+    vault: String,
+    location: String,
+    signed_by: Option<String>,
 }
 
 /// Part of every tree's name: raised when the same package would give another tree.
@@ -85,7 +96,7 @@ async fn bring(store: &Store, srpm: &Srpm, wanted: Wanted, events: &Events) -> R
         Location::Url(_) => None,
     };
     if let Some(found) = found {
-        let fetched = match found {
+        let (sha256, fetched) = match found {
             Found::Package(path) => from_package(store, srpm, &path, path.display().to_string(), wanted).await?,
             Found::Tarball(path, tarball) => {
                 events.warn(format!(
@@ -96,25 +107,48 @@ async fn bring(store: &Store, srpm: &Srpm, wanted: Wanted, events: &Events) -> R
                 return from_tarball(store, srpm, path, tarball).await;
             }
         };
-        store.remember(&note, &fetched.0);
-        return Ok(fetched.1);
+        remember(store, &note, srpm, sha256, &fetched);
+        return Ok(fetched);
     }
-    if let Some(sha256) = store.recall::<String>(&note)
-        && let Some(found) = known(store, &sha256, wanted)?
+    if let Some(brought) = store.recall::<Brought>(&note)
+        && let Some(found) = known(store, &brought.sha256, wanted)?
     {
-        return Ok(found);
+        // With a digest it doesn't matter whose copy it is.
+        if srpm.sha256.is_none() && brought.vault != shown(&srpm.vault) {
+            let (file, vault, from) = (&srpm.file, shown(&srpm.vault), &brought.location);
+            events.warn(format!(
+                "{file} was not looked for in {vault}: it was brought from {from} before, and is taken as it was; `sha256:` in the definition says which one it has to be"
+            ));
+        }
+        return Ok(with_origin(found, brought.location, brought.signed_by));
     }
     match &srpm.vault {
         Location::Path(folder) => Err(SrpmError::NotInVault { folder: folder.clone(), wanted: names(srpm) }.into()),
         Location::Url(base) => {
             let (sha256, fetched) = from_url(store, srpm, base, wanted, events).await?;
-            store.remember(&note, &sha256);
+            remember(store, &note, srpm, sha256, &fetched);
             Ok(fetched)
         }
     }
 }
 
-/// The note of which package a definition meant: all that it says but the vault, and the key's content.
+fn remember(store: &Store, note: &str, srpm: &Srpm, sha256: String, fetched: &Fetched) {
+    if let Provenance::Srpm { location, signed_by, .. } = &fetched.provenance {
+        let brought = Brought { sha256, vault: shown(&srpm.vault), location: location.clone(), signed_by: signed_by.clone() };
+        store.remember(note, &brought);
+    }
+}
+
+/// A vault as messages show it.
+fn shown(vault: &Location) -> String {
+    match vault {
+        Location::Path(folder) => folder.display().to_string(),
+        Location::Url(base) => base.clone(),
+    }
+}
+
+/// The note of which package a definition meant: all that it says but the vault, and the key's content. So a package that was brought once is found
+/// without its vault.
 fn note(srpm: &Srpm) -> Result<String, SourceError> {
     let Srpm { file, path, vault: _, sha256, tarball, key } = srpm;
     let key = match key {
@@ -239,6 +273,9 @@ fn digest(of: &str) -> String {
 /// Where a package's files lie in the scratch folder.
 const PAYLOAD: &str = "payload";
 
+/// Largest spec file: an EL7 kernel's has 1.5 MB, nearly all of it its changelog.
+const LARGEST_SPEC: u64 = 64 << 20;
+
 /// What was in a package.
 struct Unpacked {
     recipe: Recipe,
@@ -259,7 +296,7 @@ fn unpack(package: &Package, wanted: Option<&SrpmTarball>, scratch: &Scratch, st
     let specs: Vec<&String> = files.iter().filter(|file| file.ends_with(".spec")).collect();
     let [spec] = specs.as_slice() else { return Err(lacks(format!("{} spec files", specs.len()), "one").into()) };
     let path = payload.join(spec);
-    let text = fs::read(&path).map_err(failed("read", &path))?;
+    let text = input::read(&path, LARGEST_SPEC).map_err(unreadable(&path))?;
     let refused =
         |Refused { line, why, remedy }: Refused| SrpmError::Spec { package: name.clone(), spec: (*spec).clone(), line, why, remedy };
     let recipe = spec::read(&String::from_utf8_lossy(&text), &package.nvr, package.vendor.as_deref()).map_err(refused)?;

@@ -6,7 +6,7 @@
 //!
 //! Read [`Recipe`] first, then [`read`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::distribution::{self, Known};
 use super::macros::{Macros, Truth, Unexpandable};
@@ -20,6 +20,8 @@ pub struct Recipe {
     pub patches: BTreeMap<u32, (String, usize)>,
     /// What `%prep` applies, in order.
     pub applied: Vec<Hook>,
+    /// Patches that are listed and that no line applies, whatever its condition: rpmbuild leaves them out too, and who reads a report should know.
+    pub unnamed: Vec<String>,
     /// How many lines of context may differ (`patch -F`).
     pub fuzz: u32,
     /// What the Makefile's `EXTRAVERSION` is set to.
@@ -114,7 +116,14 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
             Known::Unknown => macros.forbid(&name),
         }
     }
-    let recipe = Recipe { sources: BTreeMap::new(), patches: BTreeMap::new(), applied: Vec::new(), fuzz: 2, extraversion: None };
+    let recipe = Recipe {
+        sources: BTreeMap::new(),
+        patches: BTreeMap::new(),
+        applied: Vec::new(),
+        unnamed: Vec::new(),
+        fuzz: 2,
+        extraversion: None,
+    };
     let mut reading = Reading { macros, recipe, branches: Vec::new(), section: Section::Preamble, shell: Shell::default() };
     let mut lines = (1..).zip(text.lines());
     while let Some((number, line)) = lines.next() {
@@ -134,10 +143,37 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
         }
         reading.line(number, &whole)?;
     }
-    match reading.branches.last() {
-        Some(open) => refused(open.line, "this condition has no %endif"),
-        None => Ok(reading.recipe),
+    if let Some(open) = reading.branches.last() {
+        return refused(open.line, "this condition has no %endif");
     }
+    let mut recipe = reading.recipe;
+    let hooked: BTreeSet<&str> = text.lines().filter_map(hooked).collect();
+    let unnamed = recipe.patches.values().map(|(file, _)| file).filter(|file| !hooked.contains(file.as_str()));
+    recipe.unnamed = unnamed.filter(|file| recipe.applied.iter().all(|hook| hook.patch != **file)).cloned().collect();
+    Ok(recipe)
+}
+
+/// The patch that a line applies, if it is a hook, as it is written there.
+fn hooked(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    HOOKS.contains(&words.next()?).then(|| words.next()).flatten()
+}
+
+/// What kernels' spec files call the functions of `%prep` that apply a patch.
+const HOOKS: [&str; 2] = ["ApplyPatch", "ApplyOptionalPatch"];
+
+/// Whether a line of a shell script runs a program that changes the tree by a patch, as far as its words show: as a command's first word, or after words
+/// that run another command.
+fn patches(line: &str) -> Option<&str> {
+    const RUN_OTHERS: [&str; 12] = ["if", "then", "else", "elif", "while", "until", "do", "!", "xargs", "exec", "command", "env"];
+    let name = |word: &str| word.trim_matches(['"', '\'', '\\', '%', '}', '$']).rsplit('/').next().map(str::to_owned).unwrap_or_default();
+    let is_patcher = |word: &str| ["patch", "quilt", "__patch", "patch_command"].contains(&name(word).as_str()) || HOOKS.contains(&word);
+    line.split([';', '|', '&', '(', '{', '`']).find_map(|command| {
+        let mut words =
+            command.split_whitespace().skip_while(|word| RUN_OTHERS.contains(word) || word.starts_with('-') || word.contains('='));
+        let (first, second) = (words.next()?, words.next());
+        (is_patcher(first) || (name(first) == "git" && second.is_some_and(|second| ["apply", "am"].contains(&second)))).then_some(first)
+    })
 }
 
 fn is_definition(line: &str) -> bool {
@@ -320,6 +356,11 @@ impl Reading {
                 && let Some((_, rest)) = trimmed.split_once(" -gt ")
             {
                 self.shell.more_lines_than = rest.split_whitespace().next().and_then(|lines| lines.parse().ok());
+            } else if !HOOKS.contains(&function.as_str()) && patches(trimmed).is_some() {
+                return refused(
+                    number,
+                    format!("the function {function} applies a patch, and only ApplyPatch and ApplyOptionalPatch are understood"),
+                );
             }
             return Ok(());
         }
@@ -333,7 +374,7 @@ impl Reading {
         }
         let mut words = trimmed.split_whitespace();
         let word = words.next().unwrap_or_default();
-        if word == "ApplyPatch" || word == "ApplyOptionalPatch" {
+        if HOOKS.contains(&word) {
             self.certain(number, here)?;
             return self.hook(number, word, &words.collect::<Vec<_>>());
         }
@@ -342,7 +383,7 @@ impl Reading {
             return self.patch_command(number, command.trim_matches(['\'', '"']));
         }
         let by_rpm = |prefix: &str| word.strip_prefix(prefix).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
-        if by_rpm("%patch") || ["%autosetup", "%autopatch", "%apply_patches", "git", "patch", "quilt"].contains(&word) {
+        if by_rpm("%patch") || ["%autosetup", "%autopatch", "%apply_patches", "git"].contains(&word) {
             self.certain(number, here)?;
             return refused(number, format!("`{word}` changes the tree, and only ApplyPatch and ApplyOptionalPatch are understood"));
         }
@@ -352,11 +393,11 @@ impl Reading {
                 Some("fi" | "done" | "esac") => self.shell.depth = self.shell.depth.saturating_sub(1),
                 _ => {}
             }
-            if command.contains("ApplyPatch ") || command.contains("ApplyOptionalPatch ") {
-                return refused(number, "it applies a patch within another command");
-            }
         }
-        Ok(())
+        match patches(trimmed) {
+            Some(_) => refused(number, "it applies a patch within another command"),
+            None => Ok(()),
+        }
     }
 
     fn hook(&mut self, number: usize, word: &str, arguments: &[&str]) -> Result<(), Refused> {

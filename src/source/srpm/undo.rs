@@ -11,10 +11,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::apply::with_extraversion;
+use super::apply::{LARGEST_MAKEFILE, with_extraversion};
+use crate::input;
 use crate::program::Program;
 use crate::source::git::forget_environment;
-use crate::source::{Provenance, SourceError, TREE, failed};
+use crate::source::{Provenance, SourceError, TREE, failed, unreadable};
 use crate::store::{Kept, Lock, Store};
 
 /// A patch that a package brings, and that its spec file applies.
@@ -157,7 +158,7 @@ impl Undoing {
             fs::create_dir_all(folder).map_err(failed("create", folder))?;
             fs::copy(&from, &to).map_err(failed("copy", &from))?;
             if let (true, Some(value)) = (file == Path::new("Makefile"), &self.extraversion) {
-                let bytes = fs::read(&to).map_err(failed("read", &to))?;
+                let bytes = input::read(&to, LARGEST_MAKEFILE).map_err(unreadable(&to))?;
                 let written = with_extraversion(&bytes, value).map_or(Ok(()), |changed| fs::write(&to, changed));
                 written.map_err(failed("write", &to))?;
             }
