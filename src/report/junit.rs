@@ -1,8 +1,8 @@
 //! A report as JUnit XML, for continuous integration.
 //!
-//! One suite per kernel: a case for its verdict, and one for each trial; and one for a proof: a case for each answer. *Error* is ours: an invalid trial, a kernel that wasn't built, a verdict that
-//! nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it so. A trial that was tried again
-//! carries its former attempts as reruns.
+//! One suite per kernel: a case for its verdict, and one for each trial; and one for a proof: a case for each answer. *Error* is ours: an invalid trial, a
+//! kernel that wasn't built, a verdict that nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it so. A trial that was tried again
+//! carries its former attempts as reruns. What a kernel was made of besides its source, patches and compatibility changes, are its suite's properties.
 //!
 //! Read [`junit`].
 
@@ -67,6 +67,13 @@ fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
     suite.set_time(Duration::try_from_secs_f64(total).unwrap_or_default());
     if let Some(version) = case.version(kernel) {
         suite.add_property(("uname", plain(version).as_str()));
+    }
+    let build = kernel.build.iter();
+    for (what, change) in build.flat_map(|build| {
+        let compatibility = build.compatibility.iter().map(|applied| ("compatibility", applied.shown()));
+        compatibility.chain(build.patches.iter().map(|patch| ("patch", patch.path.display().to_string())))
+    }) {
+        suite.add_property((what, plain(&change).as_str()));
     }
     suite
 }
