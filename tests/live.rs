@@ -336,6 +336,25 @@ fn kernels_that_do_not_boot_are_results() {
     assert_eq!(said(&output).matches("does-not-compile: building\n").count(), 1, "{}", said(&output));
 }
 
+/// Whether they hang a kernel with the bug takes hours to say; that a healthy one gets through their OOM kills is the least.
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn the_other_reproducers_run_and_reach_their_trigger() {
+    let lab = Lab::new();
+    for (pipeline, duration, parameters) in [
+        ("ext4-oom-mixed", "duration: 120s", &["--set", "rate=12M"][..]),
+        ("ext4-oom-writers", "duration: 90s", &[]),
+        ("ext4-oom-loop", "duration: 60s", &[]),
+    ] {
+        lab.edit(pipeline, &format!("\n  {duration}"), "\n  duration: 20s");
+        let output = lab.run(&[&["run", pipeline, "--kernel", "debian-6.1", "--out", pipeline], parameters].concat());
+        exits(&output, 0);
+        let report = lab.report(pipeline);
+        assert_eq!(verdicts(&report), ["debian-6.1: pass"], "{}", said(&output));
+        assert!(result(&report, 0, 0)["operations"].as_u64() > Some(100), "{report:#}");
+    }
+}
+
 #[test]
 #[ignore = "boots VMs; scripts/test runs it"]
 fn reproducers_that_prove_nothing_are_invalid() {
