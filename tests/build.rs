@@ -18,7 +18,7 @@ use hangproof::spec::{
     Change, Compatibility, Condition, Configuration, ConfigurationBase, Definitions, Kernel, Modules, Name, Requirement, Source, Toolchain,
     Version, Versioned,
 };
-use hangproof::store::Store;
+use hangproof::store::{Kept, Store};
 
 fn kernel(name: &str, source: &Source, fragments: &[PathBuf]) -> Kernel {
     Kernel {
@@ -138,6 +138,15 @@ async fn a_variant_compiles_only_what_its_patch_touches() {
     assert_eq!(fs::read_to_string(&second.config).unwrap(), "CONFIG_EXT4=y\nCONFIG_NAME=\"tiny\"\n# CONFIG_FAST is not set\n");
     let signatures: std::collections::HashSet<_> = [&base, &first, &second].map(|built| built.manifest.elf_signature.clone()).into();
     assert_eq!(signatures.len(), 3);
+
+    // The bases' trees are as they were, although the variants' share the objects that they didn't compile.
+    for (base, nlink) in [(&base, 2), (&first, 1)] {
+        let folder = bench.store.place(Kept::Trees, &base.key);
+        let index: tree::Index = serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
+        assert_eq!(tree::index(&folder.join("tree")).unwrap(), index);
+        assert_eq!(fs::metadata(folder.join("tree/mm/filemap.o")).unwrap().nlink(), 1, "each has its own of what was compiled");
+        assert!(fs::metadata(folder.join("tree/fs/ext4.o")).unwrap().nlink() >= nlink);
+    }
 
     // The shared source is as it was, and the built trees share it.
     let source = source::fetch(&bench.store, &tiny_source(), &Events::ignored()).await.unwrap();

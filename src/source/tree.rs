@@ -1,8 +1,8 @@
 //! Source trees as files: cloned cheaply, fingerprinted, checked.
 //!
-//! A clone shares the files that no build writes (hard links) and has its own copy of everything else (reflink where the filesystem has it), with
-//! all times kept, because make goes by them. What is shared must never be written: every clone checks its origin against the [`Index`] taken
-//! when the origin was finished, so a tree that something wrote to is found before it is built from, not after.
+//! A clone shares the files that no build writes (hard links), and the objects, which a build replaces; it has its own copy of everything else (reflink
+//! where the filesystem has it), with all times kept, because make goes by them. What is shared must never be written: every clone checks its origin against
+//! the [`Index`] taken when the origin was finished, so a tree that something wrote to is found before it is built from, not after.
 //!
 //! Read [`clone`] first.
 
@@ -27,7 +27,7 @@ pub struct Index(String);
 pub enum Share {
     /// All: the origin is pristine, nothing in it was made by a build.
     All,
-    /// Those that the origin shares already; what a build made there is copied.
+    /// Those that the origin shares already, and objects; what else a build made there is copied.
     Shared,
 }
 
@@ -126,7 +126,7 @@ pub fn clone(from: &Path, to: &Path, share: Share, expected: &Index, stop: &Stop
     }
     in_parallel(&items, |item| {
         let target = to.join(relative(from, &item.path));
-        let shared = item.metadata.is_file() && (share == Share::All || item.metadata.nlink() > 1);
+        let shared = item.metadata.is_file() && (share == Share::All || item.metadata.nlink() > 1 || is_object(item));
         // A filesystem may refuse a link (too many of them, or none at all); then a copy does.
         if item.metadata.is_dir() || (shared && fs::hard_link(&item.path, &target).is_ok()) {
             return Ok(());
@@ -134,6 +134,13 @@ pub fn clone(from: &Path, to: &Path, share: Share, expected: &Index, stop: &Stop
         copy_item(item, &target, stop)
     })?;
     Ok(())
+}
+
+/// Whether this is a file that compilers and linkers replace when they make it anew: binutils remove it first unless it is empty (`bfd_open_file`,
+/// bfd/cache.c; ld does it too), LLVM writes beside it and renames. What else is done to an object (objtool, recordmcount) is done to the new one. They are
+/// most of a tree that was built with debug information: 3.4 of 3.7 GB in CentOS 7's.
+fn is_object(item: &Item) -> bool {
+    item.metadata.len() > 0 && item.path.extension().is_some_and(|extension| extension == "o")
 }
 
 /// Items that a thread takes at once: a folder or a few, because threads that make files in one folder wait for each other.
