@@ -50,6 +50,11 @@ impl Collecting {
             When::Always => true,
         }
     }
+
+    /// The dump failed: the kernel's next hang is one to collect from.
+    fn pass_on(&self) {
+        self.taken.store(false, SeqCst);
+    }
 }
 
 /// What was collected: `aftermath.json`.
@@ -124,12 +129,20 @@ const PANIC: Duration = Duration::from_secs(10);
 /// zstd's fastest level: empty pages are most of it.
 const LEVEL: i32 = 1;
 
-/// Collects from a hung guest and writes the files; `scratch` is for the pipe through which the memory comes. None when it isn't this trial's turn.
-pub async fn collect(vm: &mut Vm, collecting: &Collecting, scratch: &Path, scale: f64, vmcoreinfo: Option<&str>) -> Option<Aftermath> {
+/// Collects from a hung guest and writes the files; `scratch` is for the pipe through which the memory comes, and `console` is what came since the
+/// judgement. None when it isn't this trial's turn.
+pub async fn collect(
+    vm: &mut Vm,
+    collecting: &Collecting,
+    scratch: &Path,
+    scale: f64,
+    vmcoreinfo: Option<&str>,
+    console: Vec<ConsoleLine>,
+) -> Option<Aftermath> {
     if !collecting.is_due() {
         return None;
     }
-    let mut found = Aftermath::default();
+    let mut found = Aftermath { console, ..Aftermath::default() };
     let scaled = |time: Duration| time.mul_f64(scale);
     for (key, deadline) in KEYS {
         let begin = Instant::now();
@@ -149,7 +162,7 @@ pub async fn collect(vm: &mut Vm, collecting: &Collecting, scratch: &Path, scale
     found.note("kernel log".to_owned(), begin, result.err().map(|error| error.to_string()));
     found.order(vm, "stop", Order::Pause, scaled(ORDER)).await;
     let begin = Instant::now();
-    match found.dump(vm, &collecting.folder, scratch, scaled(DUMP)).await {
+    match found.dump(vm, &collecting.folder, scratch, [DUMP, ORDER].map(scaled)).await {
         Ok((bytes, compressed)) => {
             found.dump = Some(Dump { file: VMCORE.to_owned(), bytes, compressed, vmcoreinfo: vmcoreinfo.map(str::to_owned) });
             found.note("memory dump".to_owned(), begin, None);
@@ -157,6 +170,7 @@ pub async fn collect(vm: &mut Vm, collecting: &Collecting, scratch: &Path, scale
         Err(error) => {
             // What fills the disk would take the place of the evidence.
             let _ = fs::remove_file(collecting.folder.join(VMCORE_INCOMPLETE));
+            collecting.pass_on();
             found.note("memory dump".to_owned(), begin, Some(error));
         }
     }
@@ -260,8 +274,8 @@ impl Aftermath {
         self.note(what.to_owned(), begin, result.err().map(|error| error.to_string()));
     }
 
-    /// Writes the guest's memory, compressed; the bytes before and after.
-    async fn dump(&mut self, vm: &mut Vm, folder: &Path, scratch: &Path, deadline: Duration) -> Result<(u64, u64), String> {
+    /// Writes the guest's memory, compressed; `deadline` is for QEMU's answer, and `rest` for what is in the pipe then. Returns the bytes of the core and of the file.
+    async fn dump(&mut self, vm: &mut Vm, folder: &Path, scratch: &Path, [deadline, rest]: [Duration; 2]) -> Result<(u64, u64), String> {
         let (pipe, incomplete) = (scratch.join("memory"), folder.join(VMCORE_INCOMPLETE));
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0)
@@ -278,7 +292,7 @@ impl Aftermath {
         );
         answer.map_err(|error| error.to_string())?;
         // QEMU has written all: what is left is in the pipe.
-        let packed = self.during(vm, timeout(ORDER, packing)).await;
+        let packed = self.during(vm, timeout(rest, packing)).await;
         let sizes = match packed {
             Ok(Ok(Ok(sizes))) => sizes,
             Ok(Ok(Err(error))) => return Err(format!("{}: {error}", incomplete.display())),

@@ -7,15 +7,15 @@
 //! Read [`Trial`] first, then [`watch`].
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hangproof_wire::{Assignment, CgroupVersion, Report, Request, Root};
 use tokio::sync::watch as channel;
 
-use crate::aftermath::{Collecting, collect};
+use crate::aftermath::{Aftermath, Collecting, collect};
 use crate::event::{Event, Events};
-use crate::evidence::{At, Beside, Count, Evidence, Rules, Trouble, VmEnd};
+use crate::evidence::{At, Beside, ConsoleLine, Count, Evidence, Rules, Trouble, VmEnd};
 use crate::guest::{Command, Key, Role};
 use crate::image::Payload;
 use crate::image::initramfs::{self, Modules};
@@ -121,9 +121,17 @@ impl Trial {
             Ok((mut vm, key, scratch)) => {
                 let mut watching = Watch::new(&mut evidence, events, stop.clone());
                 let hung = watching.run(&mut vm, |host_key| self.commands(&key, host_key)).await;
-                if let (true, Some(collecting)) = (hung, &self.collecting) {
+                if let (Some(console), Some(collecting)) = (hung, &self.collecting) {
+                    let found = collect(
+                        &mut vm,
+                        collecting,
+                        scratch.path(),
+                        self.accelerator.scale(),
+                        evidence.boot.vmcoreinfo.as_deref(),
+                        console,
+                    );
                     tokio::select! {
-                        () = self.collect(&mut vm, collecting, scratch.path(), &evidence, events) => {}
+                        found = found => if let Some(found) = found { kept(&found, collecting, events) },
                         () = stopped(&mut stop) => {}
                     }
                 }
@@ -135,16 +143,6 @@ impl Trial {
             }
         }
         evidence
-    }
-
-    /// After a hang: what isn't judged and is of use to whoever looks for the cause.
-    async fn collect(&self, vm: &mut Vm, collecting: &Collecting, scratch: &Path, evidence: &Evidence, events: &Events) {
-        let vmcoreinfo = evidence.boot.vmcoreinfo.as_deref();
-        let Some(aftermath) = collect(vm, collecting, scratch, self.accelerator.scale(), vmcoreinfo).await else { return };
-        match aftermath.save(&collecting.folder) {
-            Ok(()) => events.send(Event::Wrote { what: aftermath.title(), path: collecting.folder.clone() }),
-            Err(error) => events.warn(format!("{}: {error}", collecting.folder.display())),
-        }
     }
 
     /// Starts the VM. The scratch folder must live as long as it.
@@ -226,6 +224,14 @@ impl Trial {
     }
 }
 
+/// Saves what isn't judged and is of use to whoever looks for the cause.
+fn kept(aftermath: &Aftermath, collecting: &Collecting, events: &Events) {
+    match aftermath.save(&collecting.folder) {
+        Ok(()) => events.send(Event::Wrote { what: aftermath.title(), path: collecting.folder.clone() }),
+        Err(error) => events.warn(format!("{}: {error}", collecting.folder.display())),
+    }
+}
+
 /// The state machine: a VM's signals become evidence, the oracle's wishes become requests.
 struct Watch<'a> {
     evidence: &'a mut Evidence,
@@ -283,8 +289,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Whether it hung.
-    async fn run(&mut self, vm: &mut Vm, commands: impl Fn(&str) -> VecDeque<Command>) -> bool {
+    /// If it hung, what the console said since that was judged.
+    async fn run(&mut self, vm: &mut Vm, commands: impl Fn(&str) -> VecDeque<Command>) -> Option<Vec<ConsoleLine>> {
         self.enter("booting");
         loop {
             let now = vm.clock().now();
@@ -304,16 +310,12 @@ impl<'a> Watch<'a> {
             }
             if *self.stop.borrow() {
                 self.evidence.end.get_or_insert((now, VmEnd::Interrupted));
-                return false;
+                return None;
             }
             match judge(self.evidence, &self.digest, self.asked, now) {
                 Judgement::Closed(observation) => {
                     self.evidence.end.get_or_insert((now, VmEnd::Stopped));
-                    let hung = matches!(observation, Observation::Hang(_));
-                    if hung {
-                        self.last_words(vm).await;
-                    }
-                    return hung;
+                    return if matches!(observation, Observation::Hang(_)) { Some(self.last_words(vm).await) } else { None };
                 }
                 Judgement::Open(Next::Look) => {
                     self.enter("looking");
@@ -359,15 +361,19 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// After a hang: what the memory cgroups say. Nothing else is taken, so that judging again sees what was judged.
-    async fn last_words(&mut self, vm: &mut Vm) {
+    /// After a hang: what the memory cgroups say. Nothing else becomes evidence, so that judging again sees what was judged; what the console says meanwhile is
+    /// returned, for the aftermath.
+    async fn last_words(&mut self, vm: &mut Vm) -> Vec<ConsoleLine> {
         self.enter("collecting");
         vm.request(Request::Counters { id: 0 });
         let deadline = LAST_WORDS.mul_f64(self.evidence.rules.scale);
+        let mut console = Vec::new();
         let answer = async {
             while let Some((_, signal)) = vm.signal().await {
-                if let Signal::Agent(Report::Counters { cgroups, .. }) = signal {
-                    return Some(cgroups);
+                match signal {
+                    Signal::Agent(Report::Counters { cgroups, .. }) => return Some(cgroups),
+                    Signal::Console(line) => console.push(line),
+                    _ => {}
                 }
             }
             None
@@ -375,6 +381,7 @@ impl<'a> Watch<'a> {
         if let Ok(Some(cgroups)) = tokio::time::timeout(deadline, answer).await {
             self.evidence.counters = cgroups;
         }
+        console
     }
 
     fn record(&mut self, at: At, signal: Signal) {
