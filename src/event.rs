@@ -121,6 +121,10 @@ pub enum Event {
     Calibrated {
         /// So long.
         seconds: f64,
+        /// What it suggests, if that is longer than the pipeline allows.
+        suggested: Option<f64>,
+        /// What a proof of one candidate that is fixed should take: trials, and minutes if one runs at a time.
+        effort: (f64, f64),
     },
     /// A proof went on: trials that are recorded by now.
     ProofProgress {

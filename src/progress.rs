@@ -198,8 +198,14 @@ impl Progress {
                 self.fetched.remove(&what);
                 self.state(&what, &format!("{} MiB{of}", mib(bytes)), false);
             }
-            Event::Calibrated { seconds } => {
-                self.print(&format!("the proof's trials last {seconds} s, as the baseline's time to hang suggests"))
+            Event::Calibrated { seconds, suggested, effort: (trials, minutes) } => {
+                let why = match suggested {
+                    Some(suggested) => format!("as the pipeline says: the baseline's time to hang suggests {suggested} s"),
+                    None => "as the baseline's time to hang suggests".to_owned(),
+                };
+                self.print(&format!(
+                    "the proof's trials last {seconds} s, {why}; if a candidate is fixed, that takes about {trials:.0} trials, {minutes:.0} min if one runs at a time"
+                ));
             }
             Event::Accelerator { accelerator, reason } => self.done("accelerator", &format!("{accelerator}: {reason}")),
             Event::TrialStarted { trial } => self.state(&trial.to_string(), "starting", true),

@@ -92,9 +92,18 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         && damaged.is_empty()
         && let Ok(now) = calibration(folder, &report, before.design)
     {
+        let (was, is) = (before.board(saved), now.board(&report));
+        if was != is {
+            changes.push(format!("the calibration said: {}; it says: {}", told(&was), told(&is)));
+        }
         report.calibration = Some(now);
     }
     Rescored { report, trials, changes, damaged }
+}
+
+/// Lines as one.
+fn told(board: &str) -> String {
+    board.lines().collect::<Vec<_>>().join("; ")
 }
 
 /// The proof of the observations as they are now, in the order in which the trials were started.

@@ -268,9 +268,9 @@ impl Run<'_> {
             return Ok(None);
         }
         let found = calibration(&self.out, report, *design).context("reading the trials for the calibration")?;
-        let proposed = found.proposal.map(|proposal| proposal.duration);
+        let proposed = found.proposal;
         report.calibration = Some(found);
-        let Some(seconds) = proposed else {
+        let Some(proposed) = proposed else {
             let seconds = self.pipeline.limits.duration.as_secs_f64();
             self.events.warn(format!(
                 "the baseline hung too seldom to say how long trials should last: they last {seconds} s, as the pipeline says"
@@ -278,11 +278,15 @@ impl Run<'_> {
             return Ok(None);
         };
         let mut pipeline = self.pipeline.clone();
+        // How a trial that is longer than all that were seen goes on is a guess of the fit's.
+        let seconds = proposed.duration.min(pipeline.limits.duration.as_secs_f64());
         pipeline.limits.duration = Duration::from_secs_f64(seconds);
         // Its parameters may name the duration.
         shared.ready = reproducer::prepare(&pipeline, compiled).await?;
         (report.limits, report.reproducer) = (pipeline.limits, shared.ready.words.clone());
-        self.events.send(Event::Calibrated { seconds });
+        let suggested = (proposed.duration > seconds).then_some(proposed.duration);
+        let effort = (proposed.fixed.trials, proposed.fixed.seconds / 60.0);
+        self.events.send(Event::Calibrated { seconds, suggested, effort });
         Ok(Some(pipeline))
     }
 
