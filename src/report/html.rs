@@ -9,7 +9,7 @@ use std::path::Path;
 
 use askama::Template;
 
-use super::account::{distinct, done_text, setting, toolchains};
+use super::account::{distinct, done_text, percent, setting, toolchains};
 use super::case::{Case, arm};
 use super::kernels::{Inputs, Patch};
 use super::materials::{Material, toolchain};
@@ -39,6 +39,7 @@ struct Page<'a> {
     bars: Vec<Bar>,
     bar_ticks: Vec<Tick>,
     bars_height: f64,
+    bars_percent: String,
     left: f64,
     right: f64,
     top: f64,
@@ -120,7 +121,7 @@ impl Inputs {
 pub fn html(case: &Case) -> Result<String, askama::Error> {
     let report = &case.report;
     let scale = timeline::scale(case.trials.values());
-    let bars = bars(report);
+    let bars = bars(report, case.proof.as_ref());
     let rows: Vec<Row<'_>> = report.kernels.iter().map(|kernel| row(case, kernel, scale)).collect();
     let page = Page {
         outcome: outcome(case),
@@ -130,6 +131,10 @@ pub fn html(case: &Case) -> Result<String, askama::Error> {
         mitigated: rows.iter().any(|row| row.mitigation.is_some()),
         rows,
         bars_height: 34.0 + timeline::BARS_STEP * bars.len() as f64 + 22.0,
+        bars_percent: match (&case.proof, report.kernels.first()) {
+            (Some(proof), _) => proof.percent(),
+            (None, kernel) => kernel.map_or_else(String::new, |kernel| percent(kernel.hang_rate.confidence)),
+        },
         bars,
         bar_ticks: timeline::rates(),
         left: timeline::LEFT,

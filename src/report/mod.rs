@@ -303,7 +303,7 @@ impl KernelReport {
             Observation::Hang(hang) => matches!(hang.likeness, Some(Likeness::Different(_))),
             Observation::Pass(_) | Observation::Crash { .. } | Observation::BootFailure { .. } | Observation::Invalid { .. } => false,
         };
-        self.results.iter().filter(|_| self.expected == Some(Expected::Hang)).find(other)
+        self.results.iter().filter(|result| self.expected == Some(Expected::Hang) && result.counts()).find(other)
     }
 
     /// Whether the build failed, or a trial that counts is invalid, by our own fault or the machine's.

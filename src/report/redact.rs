@@ -122,7 +122,8 @@ static ANYWHERE: LazyLock<[Word; 6]> = LazyLock::new(|| {
         Word::new("ssh-", r"\bssh-(?:rsa|dss|ed25519) [A-Za-z0-9+/=]{16,}(?: [^\s@]+@[^\s]+)?", "(a public key)"),
         Word::new("ecdsa-", r"\becdsa-sha2-nistp\d+ [A-Za-z0-9+/=]{16,}(?: [^\s@]+@[^\s]+)?", "(a public key)"),
         Word::new("://", r"://[^/\s@]+@", "://"),
-        Word::new("/home/", r"/home/[A-Za-z0-9._-]+", "~"),
+        // A name may have any letters.
+        Word::new("/home/", r"/home/[^/\s\x22'`:;,()<>|\\]+", "~"),
         Word::new("/root", r"(?m)(^|[\s'\x22=:(])/root(/|\b)", "$1~$2"),
     ]
 });
@@ -209,6 +210,7 @@ mod tests {
         let check = |text: &str, expected: &str| assert_eq!(redactor().text(text), expected);
         check("cc: /home/alice/.cache/hangproof/work/x: error", "cc: cache/work/x: error");
         check("--definitions /srv/acme/k --source k=/home/alice/linux", "--definitions definitions/k --source k=~/linux");
+        check("'/home/jürgen/linux' and \"/home/żółw\"", "'~/linux' and \"~\"");
         check("/home/alicent and /srv/acme2 and alicea", "~ and /srv/acme2 and alicea");
         check("forge7 login: alice@forge7.example.org alice alice", "host login: user@host user user");
         check("https://bob:secret@example.org/linux.git", "https://example.org/linux.git");

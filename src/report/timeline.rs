@@ -7,6 +7,7 @@
 
 use super::account::odds;
 use super::case::arm;
+use super::proof::ProofSummary;
 use super::seen::{Seen, seconds};
 use super::{KernelReport, Report};
 use crate::oracle::Observation;
@@ -219,12 +220,13 @@ pub fn rates() -> Vec<Tick> {
         .collect()
 }
 
-/// The interval plot of a run's arms.
+/// The interval plot of a run's arms. In a proof only the hangs that are the baseline's count, of the trials that the answer rests on, at its confidence.
 #[must_use]
-pub fn bars(report: &Report) -> Vec<Bar> {
+pub fn bars(report: &Report, proof: Option<&ProofSummary>) -> Vec<Bar> {
+    let proved = |kernel: &KernelReport| proof.and_then(|proof| proof.arms.iter().find(|proved| kernel.name.as_str() == proved.name));
     let x = |rate: f64| rounded(BARS_LEFT + (BARS_RIGHT - BARS_LEFT) * rate);
     let bar = |(index, kernel): (usize, &KernelReport)| {
-        let rate = &kernel.hang_rate;
+        let rate = proved(kernel).map_or(&kernel.hang_rate, |arm| &arm.rate);
         Bar {
             arm: arm(kernel),
             y: 34.0 + BARS_STEP * index as f64,
