@@ -208,6 +208,18 @@ async fn what_is_not_understood_in_a_spec_file_is_refused_with_its_line() {
             "if [ -f x ]; then ApplyPatch debrand.patch; fi",
             at(hook, "it applies a patch within another command", tree),
         ),
+        ("ApplyOptionalPatch debrand.patch", "*.patch) ApplyPatch $p ;;", at(hook, "it applies a patch within another command", tree)),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "%{!?nopatches:ApplyPatch debrand.patch}",
+            at(hook, "it applies a patch within another command", tree),
+        ),
+        ("ApplyOptionalPatch debrand.patch", "time ApplyPatch debrand.patch", at(hook, "it applies a patch within another command", tree)),
+        (
+            "ApplyOptionalPatch debrand.patch",
+            "bash -c \"ApplyPatch debrand.patch\"",
+            at(hook, "it applies a patch within another command", tree),
+        ),
         ("ApplyOptionalPatch debrand.patch", "ls *.patch | xargs git apply", at(hook, "it applies a patch within another command", tree)),
         (
             "ApplyOptionalPatch debrand.patch",

@@ -394,10 +394,12 @@ impl Reading {
                 _ => {}
             }
         }
-        match patches(trimmed) {
-            Some(_) => refused(number, "it applies a patch within another command"),
-            None => Ok(()),
+        // A hook's name anywhere: a branch of `case`, a macro's body, another program's argument.
+        let names_hook = trimmed.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| HOOKS.contains(&word));
+        if names_hook || patches(trimmed).is_some() {
+            return refused(number, "it applies a patch within another command");
         }
+        Ok(())
     }
 
     fn hook(&mut self, number: usize, word: &str, arguments: &[&str]) -> Result<(), Refused> {
