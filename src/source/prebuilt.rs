@@ -40,7 +40,7 @@ pub fn remembered(first: PackageRecord, version: Option<String>, more: Vec<Packa
 
 /// Brings the kernel of package files.
 pub async fn fetch(store: &Store, files: &[PackageFile], events: &Events) -> Result<Fetched, SourceError> {
-    let known = files.iter().map(|file| Some(record(&shown(&file.location), file.sha256.as_ref()?)));
+    let known = files.iter().map(|file| Some(record(&file.location.to_string(), file.sha256.as_ref()?)));
     // With a network that is gone, too.
     if let Some(found) = known.collect::<Option<Vec<_>>>().and_then(together)
         && files.iter().all(|file| matches!(file.location, Location::Url(_)))
@@ -84,15 +84,8 @@ fn together(records: Vec<PackageRecord>) -> Option<Remembered> {
     Some(remembered(records.next()?, None, records.collect()))
 }
 
-fn shown(location: &Location) -> String {
-    match location {
-        Location::Path(path) => path.display().to_string(),
-        Location::Url(url) => url.clone(),
-    }
-}
-
 async fn bring(store: &Store, file: &PackageFile, events: &Events) -> Result<Brought, SourceError> {
-    let location = shown(&file.location);
+    let location = file.location.to_string();
     match (&file.location, file.sha256.as_deref()) {
         (Location::Path(path), expected) => {
             let sha256 = tarball::hashed(store, path).await?;

@@ -114,8 +114,9 @@ async fn bring(store: &Store, srpm: &Srpm, wanted: Wanted, events: &Events) -> R
         && let Some(found) = known(store, &brought.sha256, wanted)?
     {
         // With a digest it doesn't matter whose copy it is.
-        if srpm.sha256.is_none() && brought.vault != shown(&srpm.vault) {
-            let (file, vault, from) = (&srpm.file, shown(&srpm.vault), &brought.location);
+        let vault = srpm.vault.to_string();
+        if srpm.sha256.is_none() && brought.vault != vault {
+            let (file, from) = (&srpm.file, &brought.location);
             events.warn(format!(
                 "{file} was not looked for in {vault}: it was brought from {from} before, and is taken as it was; `sha256:` in the definition says which one it has to be"
             ));
@@ -134,16 +135,8 @@ async fn bring(store: &Store, srpm: &Srpm, wanted: Wanted, events: &Events) -> R
 
 fn remember(store: &Store, note: &str, srpm: &Srpm, sha256: String, fetched: &Fetched) {
     if let Provenance::Srpm { location, signed_by, .. } = &fetched.provenance {
-        let brought = Brought { sha256, vault: shown(&srpm.vault), location: location.clone(), signed_by: signed_by.clone() };
+        let brought = Brought { sha256, vault: srpm.vault.to_string(), location: location.clone(), signed_by: signed_by.clone() };
         store.remember(note, &brought);
-    }
-}
-
-/// A vault as messages show it.
-fn shown(vault: &Location) -> String {
-    match vault {
-        Location::Path(folder) => folder.display().to_string(),
-        Location::Url(base) => base.clone(),
     }
 }
 
