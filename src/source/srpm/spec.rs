@@ -147,9 +147,9 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
         return refused(open.line, "this condition has no %endif");
     }
     let mut recipe = reading.recipe;
-    let hooked: BTreeSet<&str> = text.lines().filter_map(hooked).collect();
-    let unnamed = recipe.patches.values().map(|(file, _)| file).filter(|file| !hooked.contains(file.as_str()));
-    recipe.unnamed = unnamed.filter(|file| recipe.applied.iter().all(|hook| hook.patch != **file)).cloned().collect();
+    let applied = recipe.applied.iter().map(|hook| hook.patch.as_str());
+    let named: BTreeSet<&str> = text.lines().filter_map(hooked).chain(applied).collect();
+    recipe.unnamed = recipe.patches.values().map(|(file, _)| file).filter(|file| !named.contains(file.as_str())).cloned().collect();
     Ok(recipe)
 }
 
@@ -162,18 +162,22 @@ fn hooked(line: &str) -> Option<&str> {
 /// What kernels' spec files call the functions of `%prep` that apply a patch.
 const HOOKS: [&str; 2] = ["ApplyPatch", "ApplyOptionalPatch"];
 
-/// Whether a line of a shell script runs a program that changes the tree by a patch, as far as its words show: as a command's first word, or after words
-/// that run another command.
-fn patches(line: &str) -> Option<&str> {
+/// Whether a line of a shell script applies a patch, as far as its words show. It names a hook, anywhere: in a branch of `case`, in a macro's body, as another
+/// program's argument. Or it runs a program that patches: as a command's first word, or after words that run another command.
+fn patches(line: &str) -> bool {
     const RUN_OTHERS: [&str; 12] = ["if", "then", "else", "elif", "while", "until", "do", "!", "xargs", "exec", "command", "env"];
-    let name = |word: &str| word.trim_matches(['"', '\'', '\\', '%', '}', '$']).rsplit('/').next().map(str::to_owned).unwrap_or_default();
-    let is_patcher = |word: &str| ["patch", "quilt", "__patch", "patch_command"].contains(&name(word).as_str()) || HOOKS.contains(&word);
-    line.split([';', '|', '&', '(', '{', '`']).find_map(|command| {
-        let mut words =
-            command.split_whitespace().skip_while(|word| RUN_OTHERS.contains(word) || word.starts_with('-') || word.contains('='));
-        let (first, second) = (words.next()?, words.next());
-        (is_patcher(first) || (name(first) == "git" && second.is_some_and(|second| ["apply", "am"].contains(&second)))).then_some(first)
-    })
+    let names_hook = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| HOOKS.contains(&word));
+    names_hook
+        || line.split([';', '|', '&', '(', '{', '`']).any(|command| {
+            let words = command.split_whitespace();
+            let mut words = words.skip_while(|word| RUN_OTHERS.contains(word) || word.starts_with('-') || word.contains('='));
+            let first = words.next().unwrap_or_default().trim_matches(['"', '\'', '\\', '%', '}', '$']);
+            match first.rsplit('/').next() {
+                Some("patch" | "quilt" | "__patch" | "patch_command") => true,
+                Some("git") => words.next().is_some_and(|second| ["apply", "am"].contains(&second)),
+                _ => false,
+            }
+        })
 }
 
 fn is_definition(line: &str) -> bool {
@@ -356,7 +360,7 @@ impl Reading {
                 && let Some((_, rest)) = trimmed.split_once(" -gt ")
             {
                 self.shell.more_lines_than = rest.split_whitespace().next().and_then(|lines| lines.parse().ok());
-            } else if !HOOKS.contains(&function.as_str()) && patches(trimmed).is_some() {
+            } else if !HOOKS.contains(&function.as_str()) && patches(trimmed) {
                 return refused(
                     number,
                     format!("the function {function} applies a patch, and only ApplyPatch and ApplyOptionalPatch are understood"),
@@ -394,12 +398,7 @@ impl Reading {
                 _ => {}
             }
         }
-        // A hook's name anywhere: a branch of `case`, a macro's body, another program's argument.
-        let names_hook = trimmed.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| HOOKS.contains(&word));
-        if names_hook || patches(trimmed).is_some() {
-            return refused(number, "it applies a patch within another command");
-        }
-        Ok(())
+        if patches(trimmed) { refused(number, "it applies a patch within another command") } else { Ok(()) }
     }
 
     fn hook(&mut self, number: usize, word: &str, arguments: &[&str]) -> Result<(), Refused> {
