@@ -41,6 +41,11 @@ pub async fn patches(
     }
     let is_any = read.iter().any(|(_, _, touched)| touched.is_some());
     let mut undoing = if is_any { Some(Undoing::begin(scratch, recipe.extraversion.as_deref(), &all).await?) } else { None };
+    let record = |name: &str, applied| {
+        let file = payload.join(name);
+        let sha256 = sha256(&file, &Stop::default()).map_err(failed("read", &file))?;
+        Ok::<_, SourceError>(PatchRecord { name: name.to_owned(), sha256, applied })
+    };
     let mut records = Vec::new();
     for (hook, file, touched) in read {
         let applied = touched.is_some();
@@ -52,13 +57,10 @@ pub async fn patches(
                 undoing.applied(&file, &touched).await?;
             }
         }
-        let sha256 = sha256(&file, &Stop::default()).map_err(failed("read", &file))?;
-        records.push(PatchRecord { name: hook.patch.clone(), sha256, applied });
+        records.push(record(&hook.patch, applied)?);
     }
     for patch in &recipe.unnamed {
-        let file = payload.join(patch);
-        let sha256 = sha256(&file, &Stop::default()).map_err(failed("read", &file))?;
-        records.push(PatchRecord { name: patch.clone(), sha256, applied: false });
+        records.push(record(patch, false)?);
     }
     Ok((records, undoing))
 }
