@@ -121,10 +121,12 @@ pub enum Event {
     Calibrated {
         /// So long.
         seconds: f64,
-        /// What it suggests, if that is longer than the pipeline allows.
-        suggested: Option<f64>,
-        /// What a proof of one candidate that is fixed should take: trials, and minutes if one runs at a time.
-        effort: (f64, f64),
+        /// What it suggests: it may be longer than the pipeline allows.
+        suggested: f64,
+        /// Trials that last as long as suggested, which a proof of one candidate that is fixed should take.
+        trials: f64,
+        /// Minutes of these, if one runs at a time.
+        minutes: f64,
     },
     /// A proof went on: trials that are recorded by now.
     ProofProgress {

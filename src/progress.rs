@@ -198,15 +198,13 @@ impl Progress {
                 self.fetched.remove(&what);
                 self.state(&what, &format!("{} MiB{of}", mib(bytes)), false);
             }
-            Event::Calibrated { seconds, suggested, effort: (trials, minutes) } => {
-                let why = match suggested {
-                    Some(suggested) => format!("as the pipeline says: the baseline's time to hang suggests {suggested} s"),
-                    None => "as the baseline's time to hang suggests".to_owned(),
-                };
-                self.print(&format!(
-                    "the proof's trials last {seconds} s, {why}; if a candidate is fixed, that takes about {trials:.0} trials, {minutes:.0} min if one runs at a time"
-                ));
-            }
+            Event::Calibrated { seconds, suggested, .. } if suggested > seconds => self.print(&format!(
+                "the proof's trials last {seconds} s, as the pipeline says: the baseline's time to hang suggests {suggested} s"
+            )),
+            Event::Calibrated { seconds, trials, minutes, .. } => self.print(&format!(
+                "the proof's trials last {seconds} s, as the baseline's time to hang suggests; if a candidate is fixed, that takes about {trials:.0} \
+                 trials, {minutes:.0} min if one runs at a time"
+            )),
             Event::Accelerator { accelerator, reason } => self.done("accelerator", &format!("{accelerator}: {reason}")),
             Event::TrialStarted { trial } => self.state(&trial.to_string(), "starting", true),
             Event::TrialPhase { trial, phase } => self.state(&trial.to_string(), &phase, true),
@@ -235,11 +233,12 @@ impl Progress {
         }
     }
 
-    /// Tells why a kernel wasn't built, now that something comes after it. If nothing does, the error is what ends the program, and `cli` tells it; and the
-    /// kernel that extends this one has the same error.
+    /// Tells why a kernel wasn't built, now that something comes after it. If nothing does, the error is what ends the program, and `cli` tells it; and if the
+    /// next one extends this one, its error says it all.
     fn tell_failed(&mut self, next: &Event) {
         let Some((kernel, error)) = self.failed.take() else { return };
-        if !matches!(next, Event::BuildFailed { error: again, .. } if again.contains(&error)) {
+        let told = format!("{kernel}, which it extends: {error}");
+        if !matches!(next, Event::BuildFailed { error: next, .. } if next.ends_with(&told)) {
             self.print(&format!("{kernel}: not built: {error}"));
         }
     }
@@ -348,6 +347,10 @@ mod tests {
             Event::Warning { message: "x".to_owned() },
         ];
         assert_eq!(said(went_on), ["variant: not built: base, which it extends: no space", "warning: x"]);
+        let of_one = "base, which it extends: no space";
+        let siblings =
+            vec![failed("base", "no space"), failed("one", of_one), failed("two", of_one), Event::Warning { message: "x".to_owned() }];
+        assert_eq!(said(siblings), [&format!("one: not built: {of_one}"), &format!("two: not built: {of_one}"), "warning: x"]);
         let both = vec![failed("one", "a"), failed("two", "b"), Event::Warning { message: "x".to_owned() }];
         assert_eq!(said(both), ["one: not built: a", "two: not built: b", "warning: x"]);
     }

@@ -209,10 +209,8 @@ impl Run<'_> {
         for name in self.kernels() {
             let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
             let jobs = cpus();
-            let base = kernel.base.as_ref().and_then(|base| Some((base.clone(), unbuildable.get(base)?.clone())));
-            let result = match base {
-                Some((base, why)) => {
-                    let error = BuildError::Base { base, cause: Box::new(BuildError::Before { why }) };
+            let result = match self.failed_before(name, &unbuildable) {
+                Some(error) => {
                     self.events.send(Event::BuildFailed { kernel: name.clone(), error: error.to_string() });
                     Err(error)
                 }
@@ -252,6 +250,16 @@ impl Run<'_> {
         run.go(report, built, shared).await
     }
 
+    /// Why a kernel can't be built, if it or one that it extends was tried in vain.
+    fn failed_before(&self, name: &Name, unbuildable: &BTreeMap<Name, String>) -> Option<BuildError> {
+        if let Some(why) = unbuildable.get(name) {
+            return Some(BuildError::Before { why: why.clone() });
+        }
+        let base = self.definitions.kernels.get(name)?.base.as_ref()?;
+        let cause = Box::new(self.failed_before(base, unbuildable)?);
+        Some(BuildError::Base { base: base.clone(), cause })
+    }
+
     /// How long the trials of a proof last, if nobody has said it: the pipeline with that duration.
     async fn calibrate(
         &self,
@@ -284,9 +292,9 @@ impl Run<'_> {
         // Its parameters may name the duration.
         shared.ready = reproducer::prepare(&pipeline, compiled).await?;
         (report.limits, report.reproducer) = (pipeline.limits, shared.ready.words.clone());
-        let suggested = (proposed.duration > seconds).then_some(proposed.duration);
-        let effort = (proposed.fixed.trials, proposed.fixed.seconds / 60.0);
-        self.events.send(Event::Calibrated { seconds, suggested, effort });
+        let effort = proposed.fixed;
+        let (trials, minutes) = (effort.trials, effort.seconds / 60.0);
+        self.events.send(Event::Calibrated { seconds, suggested: proposed.duration, trials, minutes });
         Ok(Some(pipeline))
     }
 
