@@ -129,20 +129,19 @@ const PANIC: Duration = Duration::from_secs(10);
 /// zstd's fastest level: empty pages are most of it.
 const LEVEL: i32 = 1;
 
-/// Collects from a hung guest and writes the files; `scratch` is for the pipe through which the memory comes, and `console` is what came since the
-/// judgement. None when it isn't this trial's turn.
+/// Collects from a hung guest and writes the files; `scratch` is for the pipe through which the memory comes, and `found` has what came since the judgement.
+/// None when it isn't this trial's turn.
 pub async fn collect(
     vm: &mut Vm,
     collecting: &Collecting,
     scratch: &Path,
     scale: f64,
     vmcoreinfo: Option<&str>,
-    console: Vec<ConsoleLine>,
+    mut found: Aftermath,
 ) -> Option<Aftermath> {
     if !collecting.is_due() {
         return None;
     }
-    let mut found = Aftermath { console, ..Aftermath::default() };
     let scaled = |time: Duration| time.mul_f64(scale);
     for (key, deadline) in KEYS {
         let begin = Instant::now();
@@ -210,7 +209,8 @@ impl Aftermath {
         self.steps.push(Step { what, seconds: begin.elapsed().as_secs_f64(), error });
     }
 
-    fn take(&mut self, signal: (At, Signal)) {
+    /// Takes what isn't judged any more.
+    pub fn take(&mut self, signal: (At, Signal)) {
         match signal.1 {
             Signal::Console(line) => self.console.push(line),
             Signal::Agent(Report::Log { log, .. }) => self.log = Some(log),
@@ -274,7 +274,8 @@ impl Aftermath {
         self.note(what.to_owned(), begin, result.err().map(|error| error.to_string()));
     }
 
-    /// Writes the guest's memory, compressed; `deadline` is for QEMU's answer, and `rest` for what is in the pipe then. Returns the bytes of the core and of the file.
+    /// Writes the guest's memory, compressed; `deadline` is for QEMU's answer, and `rest` for what is in the pipe then. Returns the bytes of the core and of
+    /// the file.
     async fn dump(&mut self, vm: &mut Vm, folder: &Path, scratch: &Path, [deadline, rest]: [Duration; 2]) -> Result<(u64, u64), String> {
         let (pipe, incomplete) = (scratch.join("memory"), folder.join(VMCORE_INCOMPLETE));
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;

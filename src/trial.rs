@@ -15,7 +15,7 @@ use tokio::sync::watch as channel;
 
 use crate::aftermath::{Aftermath, Collecting, collect};
 use crate::event::{Event, Events};
-use crate::evidence::{At, Beside, ConsoleLine, Count, Evidence, Rules, Trouble, VmEnd};
+use crate::evidence::{At, Beside, Count, Evidence, Rules, Trouble, VmEnd};
 use crate::guest::{Command, Key, Role};
 use crate::image::Payload;
 use crate::image::initramfs::{self, Modules};
@@ -121,15 +121,9 @@ impl Trial {
             Ok((mut vm, key, scratch)) => {
                 let mut watching = Watch::new(&mut evidence, events, stop.clone());
                 let hung = watching.run(&mut vm, |host_key| self.commands(&key, host_key)).await;
-                if let (Some(console), Some(collecting)) = (hung, &self.collecting) {
-                    let found = collect(
-                        &mut vm,
-                        collecting,
-                        scratch.path(),
-                        self.accelerator.scale(),
-                        evidence.boot.vmcoreinfo.as_deref(),
-                        console,
-                    );
+                if let (Some(found), Some(collecting)) = (hung, &self.collecting) {
+                    let found =
+                        collect(&mut vm, collecting, scratch.path(), self.accelerator.scale(), evidence.boot.vmcoreinfo.as_deref(), found);
                     tokio::select! {
                         found = found => if let Some(found) = found { kept(&found, collecting, events) },
                         () = stopped(&mut stop) => {}
@@ -289,8 +283,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// If it hung, what the console said since that was judged.
-    async fn run(&mut self, vm: &mut Vm, commands: impl Fn(&str) -> VecDeque<Command>) -> Option<Vec<ConsoleLine>> {
+    /// If it hung, what came since that was judged.
+    async fn run(&mut self, vm: &mut Vm, commands: impl Fn(&str) -> VecDeque<Command>) -> Option<Aftermath> {
         self.enter("booting");
         loop {
             let now = vm.clock().now();
@@ -361,19 +355,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// After a hang: what the memory cgroups say. Nothing else becomes evidence, so that judging again sees what was judged; what the console says meanwhile is
-    /// returned, for the aftermath.
-    async fn last_words(&mut self, vm: &mut Vm) -> Vec<ConsoleLine> {
+    /// After a hang: what the memory cgroups say. Nothing else becomes evidence, so that judging again sees what was judged: it is the aftermath's.
+    async fn last_words(&mut self, vm: &mut Vm) -> Aftermath {
         self.enter("collecting");
         vm.request(Request::Counters { id: 0 });
         let deadline = LAST_WORDS.mul_f64(self.evidence.rules.scale);
-        let mut console = Vec::new();
+        let mut aftermath = Aftermath::default();
         let answer = async {
-            while let Some((_, signal)) = vm.signal().await {
+            while let Some(signal) = vm.signal().await {
                 match signal {
-                    Signal::Agent(Report::Counters { cgroups, .. }) => return Some(cgroups),
-                    Signal::Console(line) => console.push(line),
-                    _ => {}
+                    (_, Signal::Agent(Report::Counters { cgroups, .. })) => return Some(cgroups),
+                    other => aftermath.take(other),
                 }
             }
             None
@@ -381,7 +373,7 @@ impl<'a> Watch<'a> {
         if let Ok(Some(cgroups)) = tokio::time::timeout(deadline, answer).await {
             self.evidence.counters = cgroups;
         }
-        console
+        aftermath
     }
 
     fn record(&mut self, at: At, signal: Signal) {
