@@ -140,12 +140,12 @@ async fn a_variant_compiles_only_what_its_patch_touches() {
     assert_eq!(signatures.len(), 3);
 
     // The bases' trees are as they were, although the variants' share the objects that they didn't compile.
-    for (base, nlink) in [(&base, 2), (&first, 1)] {
+    for base in [&base, &first] {
         let folder = bench.store.place(Kept::Trees, &base.key);
         let index: tree::Index = serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
         assert_eq!(tree::index(&folder.join("tree")).unwrap(), index);
         assert_eq!(fs::metadata(folder.join("tree/mm/filemap.o")).unwrap().nlink(), 1, "each has its own of what was compiled");
-        assert!(fs::metadata(folder.join("tree/fs/ext4.o")).unwrap().nlink() >= nlink);
+        assert!(fs::metadata(folder.join("tree/fs/ext4.o")).unwrap().nlink() >= 2);
     }
 
     // The shared source is as it was, and the built trees share it.

@@ -124,9 +124,10 @@ pub fn clone(from: &Path, to: &Path, share: Share, expected: &Index, stop: &Stop
     if Index(hasher.finalize().to_hex().to_string()) != *expected {
         return Err(TreeError::Changed { path: from.to_owned() });
     }
+    let replaces = !from.join("rust/core.o").exists();
     in_parallel(&items, |item| {
         let target = to.join(relative(from, &item.path));
-        let shared = item.metadata.is_file() && (share == Share::All || item.metadata.nlink() > 1 || is_object(item));
+        let shared = item.metadata.is_file() && (share == Share::All || item.metadata.nlink() > 1 || (replaces && is_object(item)));
         // A filesystem may refuse a link (too many of them, or none at all); then a copy does.
         if item.metadata.is_dir() || (shared && fs::hard_link(&item.path, &target).is_ok()) {
             return Ok(());
@@ -136,9 +137,9 @@ pub fn clone(from: &Path, to: &Path, share: Share, expected: &Index, stop: &Stop
     Ok(())
 }
 
-/// Whether this is a file that compilers and linkers replace when they make it anew: binutils remove it first unless it is empty (`bfd_open_file`,
+/// Whether this is a file that C compilers and linkers replace when they make it anew: binutils remove it first unless it is empty (`bfd_open_file`,
 /// bfd/cache.c; ld does it too), LLVM writes beside it and renames. What else is done to an object (objtool, recordmcount) is done to the new one. They are
-/// most of a tree that was built with debug information: 3.4 of 3.7 GB in CentOS 7's.
+/// most of a tree that was built with debug information: 3.4 of 3.7 GB in CentOS 7's. Of a tree with Rust in it none is one: rustc writes to what is there.
 fn is_object(item: &Item) -> bool {
     item.metadata.len() > 0 && item.path.extension().is_some_and(|extension| extension == "o")
 }
