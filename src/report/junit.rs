@@ -1,8 +1,9 @@
 //! A report as JUnit XML, for continuous integration.
 //!
 //! One suite per kernel: a case for its verdict, and one for each trial; and one for a proof: a case for each answer. *Error* is ours: an invalid trial, a
-//! kernel that wasn't built, a verdict that nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it so. A trial that was tried again
-//! carries its former attempts as reruns. What a kernel was made of besides its source, patches and compatibility changes, are its suite's properties.
+//! kernel that wasn't built, a verdict that nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it
+//! so. A trial that was tried again carries its former attempts as reruns. What a kernel was made of besides its source, patches and compatibility changes,
+//! are its suite's properties.
 //!
 //! Read [`junit`].
 
