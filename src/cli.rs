@@ -18,6 +18,7 @@ use self::bisect::{BisectArguments, StepArguments};
 use crate::aftermath::When;
 use crate::build::BuildError;
 use crate::build::gc::{self, Policy};
+use crate::contents;
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::fault::Whose;
@@ -32,7 +33,9 @@ use crate::rescore::rescore;
 use crate::run::{self, Interrupted, Plan, Run};
 use crate::source::SourceError;
 use crate::source::history::HistoryError;
-use crate::spec::{Definitions, Expected, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load, load_for, nearest};
+use crate::spec::{
+    Definitions, Expected, Kernel, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load, load_for, nearest,
+};
 use crate::store::{Store, StoreError};
 use crate::text::plain;
 use crate::trial::stopped;
@@ -399,6 +402,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     }
     let definitions = definitions(&common, command.needs())?;
     if matches!(command, Command::List) {
+        sound(definitions.kernels.values(), definitions.pipelines.values())?;
         show(&report::list(&definitions, width()))?;
         return Ok(Exit::Expected);
     }
@@ -419,6 +423,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         _ => None,
     };
     if let Some(prepared) = &mut prepared {
+        let kernels = prepared.cells.iter().filter_map(|cell| prepared.definitions.kernels.get(&cell.kernel));
+        sound(kernels, [&prepared.pipeline])?;
         claim(&prepared.out, &mut progress, prepared.goes_on)?;
         if prepared.goes_on {
             bisect::take_up(prepared)?;
@@ -438,7 +444,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
                 None => Ok((Exit::Trouble, String::new())),
             },
             Command::Shell { kernel, image, ssh_port, words } => {
-                kernel_of(&definitions, &kernel)?;
+                sound([kernel_of(&definitions, &kernel)?], [])?;
                 definitions.present([&*image_of(&definitions, &image)?.defined_in])?;
                 let wanted = shell::Wanted { kernel, image, ssh_port, words };
                 shell::open(&store, &definitions, wanted, &events, stop.clone()).await.map(|exit| (exit, String::new()))
@@ -578,6 +584,7 @@ fn image_of<'a>(definitions: &'a Definitions, name: &Name) -> Result<&'a crate::
 
 async fn build_one(store: &Store, definitions: &Definitions, name: &Name, jobs: Option<u16>, events: &Events) -> Result<(Exit, String)> {
     let kernel = kernel_of(definitions, name)?;
+    sound([kernel], [])?;
     let jobs = jobs.map_or_else(run::cpus, usize::from);
     let built = build::build(store, definitions, kernel, events, jobs).await.with_context(|| format!("building {name}"))?;
     Ok((Exit::Expected, built.folder.display().to_string()))
@@ -589,6 +596,11 @@ async fn make_image(store: &Store, definitions: &Definitions, name: &Name, event
     let disks = image::make(store, image, events).await.with_context(|| format!("making the image {name}"))?;
     let paths: Vec<String> = disks.members.iter().map(|path| path.display().to_string()).collect();
     Ok((Exit::Expected, paths.join("\n")))
+}
+
+/// Nothing is built of files that can't be what definitions take them for.
+fn sound<'a>(kernels: impl IntoIterator<Item = &'a Kernel>, pipelines: impl IntoIterator<Item = &'a Pipeline>) -> Result<()> {
+    Ok(contents::check(kernels, pipelines).map_err(|wrong| Usage(wrong.to_string()))?)
 }
 
 /// A run's arguments after they were checked against the definitions.

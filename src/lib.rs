@@ -4,6 +4,7 @@ pub mod aftermath;
 pub mod bisect;
 pub mod build;
 pub mod cli;
+pub mod contents;
 pub mod doctor;
 pub mod event;
 pub mod evidence;

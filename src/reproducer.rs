@@ -7,10 +7,12 @@
 use std::path::{Path, PathBuf};
 
 use hangproof_wire::PAYLOAD_TARGET;
+use object::elf::ELFMAG;
 use sha2::Digest as _;
 
 use crate::fault::Whose;
 use crate::image::{ImageError, Payload};
+use crate::input;
 use crate::program::{self, ProgramError};
 use crate::spec::{DIR, DURATION, Pipeline, Program};
 use crate::trial::GUEST_FOLDER;
@@ -40,6 +42,22 @@ pub enum ReproducerError {
         /// What the compiler said.
         said: String,
     },
+    /// It can't be read.
+    #[error("read reproducer {}: {cause}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// It can't be what is executed.
+    #[error("reproducer {} {why}", file.display())]
+    Unfit {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and the remedy.
+        why: &'static str,
+    },
     /// It can't be copied.
     #[error("copying {}: {cause}", file.display())]
     Copy {
@@ -58,10 +76,30 @@ impl ReproducerError {
     #[must_use]
     pub fn fault(&self) -> Whose {
         match self {
-            Self::Compile { .. } | Self::Copy { .. } | Self::Payload(_) => Whose::Definition,
+            Self::Compile { .. } | Self::Read { .. } | Self::Unfit { .. } | Self::Copy { .. } | Self::Payload(_) => Whose::Definition,
             Self::Compiler(_) => Whose::Ours,
         }
     }
+}
+
+/// Largest program: a static one with all of a database in it is smaller.
+const LARGEST: u64 = 1 << 30;
+
+/// Whether a file can be a reproducer: no compiler is asked, and nothing is run.
+///
+/// # Errors
+/// When it can't be read, is empty, or begins as nothing that a kernel executes.
+pub fn check(program: &Program) -> Result<(), ReproducerError> {
+    let (Program::C(file) | Program::File(file)) = program;
+    let bytes = input::read(file, LARGEST).map_err(|cause| ReproducerError::Read { file: file.clone(), cause })?;
+    let why = match program {
+        Program::C(_) if bytes.trim_ascii().is_empty() => "is empty: write a C program with a `main`",
+        Program::File(_) if !bytes.starts_with(b"#!") && !bytes.starts_with(&ELFMAG) => {
+            "is neither a script nor an ELF program: let it begin with `#!/bin/sh`, or write `c:` for a C source"
+        }
+        Program::C(_) | Program::File(_) => return Ok(()),
+    };
+    Err(ReproducerError::Unfit { file: file.clone(), why })
 }
 
 /// Makes the reproducer ready. `folder` takes copies of everything, so that a file that is edited while a run goes on changes nothing; it has to live as
@@ -71,6 +109,7 @@ impl ReproducerError {
 /// When it doesn't compile, or a program that it needs isn't there.
 pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, ReproducerError> {
     let reproducer = &pipeline.reproducer;
+    check(&reproducer.program)?;
     let (Program::C(given) | Program::File(given)) = &reproducer.program;
     let taken = folder.join(given.file_name().unwrap_or_default());
     let failed = |cause| ReproducerError::Copy { file: given.clone(), cause };

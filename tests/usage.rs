@@ -306,6 +306,31 @@ fn a_pipeline_that_is_wrong_is_in_the_way_of_those_only_that_use_it() {
 }
 
 #[test]
+fn patches_and_reproducers_that_are_none_are_told_before_anything_is_built() {
+    let lab = Lab::new();
+    definitions(&lab.path("definitions"));
+    let [lost, oom] = ["nofail-lost", "el7-memcg-oom"].map(|name| format!("definitions/patches/{name}.patch"));
+    lab.write(&lost, "");
+    fs::remove_file(lab.path(&oom)).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", lab.path(&oom)).unwrap();
+    let reproducer = "definitions/pipelines/ext4-oom/ext4-oom.c";
+    lab.write(reproducer, "\n");
+    let patch = |name: &str| format!("patch LAB/{name} touches no file: give a unified diff with `--- a/file` and `+++ b/file` lines");
+    let empty = format!("reproducer LAB/{reproducer} is empty: write a C program with a `main`");
+    let list = ["--definitions", "definitions", "list"];
+    refused(lab.run(&list), &format!("error: {}\n{}\n{empty}", patch(&oom), patch(&lost)));
+    let run = ["--definitions", "definitions", "run", "ext4-oom", "--kernel", "debian-6.1", "--out", "out"];
+    refused(lab.run(&run), &format!("error: {empty}"));
+    assert!(!lab.path("out").exists());
+    refused(lab.run(&["--definitions", "definitions", "build", "debian-6.1-el7mm"]), &format!("error: {}", patch(&oom)));
+    let pipeline = "definitions/pipelines/ext4-oom/pipeline.yaml";
+    let written = fs::read_to_string(lab.path(pipeline)).unwrap();
+    lab.write(pipeline, written.replace("c: ext4-oom.c", "file: ext4-oom.c"));
+    let unfit = "is neither a script nor an ELF program: let it begin with `#!/bin/sh`, or write `c:` for a C source";
+    refused(lab.run(&run), &format!("error: reproducer LAB/{reproducer} {unfit}"));
+}
+
+#[test]
 fn options_that_every_command_has_stand_apart() {
     let lab = Lab::new();
     for command in ["build", "run", "bisect", "gc"] {

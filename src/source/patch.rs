@@ -138,9 +138,23 @@ pub async fn apply(tree: &Path, patches: &[PathBuf]) -> Result<Vec<Applied>, Pat
     Ok(applied)
 }
 
-async fn apply_one(tree: &Path, patch: &Path) -> Result<Applied, PatchError> {
+/// Whether a file is a patch, for whatever tree.
+///
+/// # Errors
+/// As [`read`], or when it can't be read.
+pub fn check(patch: &Path) -> Result<(), PatchError> {
+    open(patch).map(drop)
+}
+
+/// A patch file's bytes, and what was read in them.
+fn open(patch: &Path) -> Result<(Vec<u8>, Patch), PatchError> {
     let bytes = input::read(patch, input::LARGEST_TEXT).map_err(|cause| PatchError::Read { patch: patch.to_owned(), cause })?;
-    let Patch { files, origins, hunks } = read(patch, &String::from_utf8_lossy(&bytes))?;
+    let read = read(patch, &String::from_utf8_lossy(&bytes))?;
+    Ok((bytes, read))
+}
+
+async fn apply_one(tree: &Path, patch: &Path) -> Result<Applied, PatchError> {
+    let (bytes, Patch { files, origins, hunks }) = open(patch)?;
     let found = would_change(tree, patch).await?;
     let expected: BTreeSet<_> = files.difference(&origins).cloned().collect();
     if found != expected {

@@ -415,7 +415,7 @@ pub struct Reproducer {
 }
 
 /// What is run in the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
     /// One C file, compiled by the host's compiler as a static program. Absolute path.
     C(PathBuf),
