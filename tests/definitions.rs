@@ -154,6 +154,15 @@ fn bad_files() {
         ("not UTF-8", said(|root| write(root.join(BASE), b"name: \xff"))),
         ("too large", said(|root| write(root.join(DISK), &vec![b'#'; 64 * 1024 + 1]))),
         ("a folder", said(|root| fs::create_dir(root.join("kernels/folder.yaml")).unwrap())),
+        ("another spelling of the ending", said(|root| write(root.join("kernels/base.YAML"), b"name: x\n"))),
+        (
+            "no files where files are named",
+            said(|root| {
+                fs::create_dir(root.join("patches/folder")).unwrap();
+                std::os::unix::fs::symlink("/dev/null", root.join("patches/device")).unwrap();
+                edit(root, BASE, "[first.patch]", "[folder, device, first.patch/x]");
+            }),
+        ),
         ("a dangling link", said(|root| std::os::unix::fs::symlink("nowhere", root.join("kernels/link.yaml")).unwrap())),
         (
             "a circle",

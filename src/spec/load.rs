@@ -58,9 +58,9 @@ fn read(root: &Path) -> (Definitions, Vec<Problem>) {
         return (Definitions::default(), problems);
     }
     let mut sheets = Vec::new();
-    let changes = read_all::<raw::Changes>(&root, files_in(&root, "compatibility"), "list", &mut sheets);
-    let kernels = read_all::<raw::Kernel>(&root, files_in(&root, "kernels"), "kernel", &mut sheets);
-    let images = read_all::<raw::Image>(&root, files_in(&root, "images"), "image", &mut sheets);
+    let changes = read_all::<raw::Changes>(&root, files_in(&root, "compatibility", &mut problems), "list", &mut sheets);
+    let kernels = read_all::<raw::Kernel>(&root, files_in(&root, "kernels", &mut problems), "kernel", &mut sheets);
+    let images = read_all::<raw::Image>(&root, files_in(&root, "images", &mut problems), "image", &mut sheets);
     let files = pipeline_files(&root, &mut problems);
     let pipelines = read_all::<raw::Pipeline>(&root, files, "pipeline", &mut sheets);
 
@@ -163,9 +163,20 @@ fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
+/// Written so, a definition would be passed over without a word.
+fn is_nearly_yaml(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    !is_yaml(path) && (extension == "yaml" || extension == "yml")
+}
+
 /// Each file with the name that its definition has to have.
-fn files_in(root: &Path, folder: &str) -> Vec<(String, PathBuf)> {
-    let files = entries(&root.join(folder)).into_iter().filter(|path| is_yaml(path));
+fn files_in(root: &Path, folder: &str, problems: &mut Vec<Problem>) -> Vec<(String, PathBuf)> {
+    let entries = entries(&root.join(folder));
+    for path in entries.iter().filter(|path| is_nearly_yaml(path)) {
+        let shown = path.strip_prefix(root).unwrap_or(path).to_owned();
+        problems.push(without_line(shown, "is not read, because of its ending", "let it end in `.yaml`"));
+    }
+    let files = entries.into_iter().filter(|path| is_yaml(path));
     files.map(|path| (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path)).collect()
 }
 

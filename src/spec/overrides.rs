@@ -121,12 +121,12 @@ const ARCHIVES: [&str; 7] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar
 /// How the names of kernel packages end.
 const PACKAGES: [&str; 2] = [".deb", ".rpm"];
 
-/// The duration of a word: `500ms`, `40s`, `2min` or `8h`.
+/// How long a reproducer runs: `40s`, `2min` or `8h`.
 ///
 /// # Errors
 /// When it is none, with what to write instead.
 pub fn duration(word: &str) -> Result<Duration, String> {
-    words::duration(word).map_err(|wrong| format!("{}; {}", wrong.message, wrong.remedy))
+    words::seconds(word).map_err(|wrong| format!("{}; {}", wrong.message, wrong.remedy))
 }
 
 impl Source {

@@ -66,7 +66,7 @@ pub(super) fn check(raw: raw::Pipeline, marks: &Node, sheet: &mut Sheet, name: O
     let limits = sheet.required(limits, marks, "limits").and_then(|limits| limits_of(sheet, limits, marks.at("limits")));
     let trigger = sheet.required(trigger, marks, "trigger").and_then(|trigger| trigger_of(sheet, trigger, marks.at("trigger")));
     let hang = hang.and_then(|hang| signature(sheet, hang, marks.at("hang")));
-    let proof_duration = proof.and_then(|raw::Proof { duration }| time(sheet, duration, marks.at("proof"), "duration"));
+    let proof_duration = proof.and_then(|raw::Proof { duration }| time(sheet, duration, marks.at("proof"), "duration", words::seconds));
     let repeats = repeats.unwrap_or(1);
     if !(1..=MOST_REPEATS).contains(&repeats) {
         sheet.say(marks.at("repeats").place, format!("{repeats} repeats are impossible"), format!("write 1 to {MOST_REPEATS}"));
@@ -167,8 +167,9 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
 }
 
 fn limits_of(sheet: &mut Sheet, limits: raw::Limits, marks: &Node) -> Option<Limits> {
-    let mut time = |text, key| time(sheet, text, marks, key);
-    let (duration, boot) = (time(limits.duration, "duration"), time(limits.boot, "boot"));
+    let duration = time(sheet, limits.duration, marks, "duration", words::seconds);
+    let mut time = |text, key| time(sheet, text, marks, key, words::duration);
+    let boot = time(limits.boot, "boot");
     let (stall, silence) = (time(limits.stall, "stall"), time(limits.silence, "silence"));
     if let (Some(stall), Some(silence)) = (stall, silence)
         && stall >= silence
@@ -182,9 +183,15 @@ fn limits_of(sheet: &mut Sheet, limits: raw::Limits, marks: &Node) -> Option<Lim
     Some(Limits { duration: duration?, boot: boot?, stall: stall?, silence: silence? })
 }
 
-fn time(sheet: &mut Sheet, text: Option<raw::Word>, marks: &Node, key: &str) -> Option<Duration> {
+fn time(
+    sheet: &mut Sheet,
+    text: Option<raw::Word>,
+    marks: &Node,
+    key: &str,
+    read: impl Fn(&str) -> Result<Duration, Wrong>,
+) -> Option<Duration> {
     let raw::Word(text) = sheet.required(text, marks, key)?;
-    sheet.value(words::duration(&text), marks.at(key).place)
+    sheet.value(read(&text), marks.at(key).place)
 }
 
 fn trigger_of(sheet: &mut Sheet, trigger: raw::Trigger, marks: &Node) -> Option<Trigger> {

@@ -451,6 +451,10 @@ fn syntax(text: &str) -> Option<Finding> {
     // The place is reported apart from the message; serde_yaml puts it into the message as well.
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
+    // A value of YAML that serde_yaml's own type for one can't hold.
+    if message.contains("as u128") || message.contains("as i128") {
+        return Some(finding(place, "the number is too large", "write a smaller one"));
+    }
     let remedy = if message.contains("anchor") { "write the value out: an alias is not accepted" } else { marks::SYNTAX_REMEDY };
     Some(finding(place, format!("malformed YAML: {message}"), remedy))
 }
@@ -500,12 +504,26 @@ fn explain(message: &str, key: Place, value: Place) -> Finding {
     }
     let mismatch = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     if let Some((found, expected)) = mismatch.and_then(|rest| rest.rsplit_once(", expected ")) {
+        if ["integer", "floating"].iter().any(|kind| found.starts_with(kind))
+            && let Some(most) = most(expected)
+        {
+            return finding(value, format!("expected a whole number, found {}", plain(found)), format!("write one from 0 to {most}"));
+        }
         let expected = plain(expected);
         let quotable = ["integer", "floating", "boolean"].iter().any(|kind| found.starts_with(kind));
         let remedy = if quotable && expected.contains("string") { "put it in quotes".to_owned() } else { format!("write {expected}") };
         return finding(value, format!("expected {expected}, found {}", plain(found)), remedy);
     }
     finding(value, message, "see the definitions that hangproof ships for examples")
+}
+
+/// The largest number of a type that has no negative ones.
+fn most(words: &str) -> Option<u64> {
+    match words {
+        "u32" => Some(u64::from(u32::MAX)),
+        "u64" => Some(u64::MAX),
+        _ => None,
+    }
 }
 
 /// serde's words for types, in the words of someone who writes YAML.

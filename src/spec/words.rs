@@ -5,6 +5,7 @@
 //!
 //! Read [`Wrong`] first.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
         Some(Duration::ZERO) => wrong("a duration of 0 is impossible", "write 1ms or more"),
         Some(long) if long > LONGEST => wrong("a duration of more than 30 days is impossible", "write 720h or less"),
         Some(duration) => Ok(duration),
+    }
+}
+
+/// How long a reproducer runs: a duration in whole seconds, which is how it is told to the reproducer.
+pub(super) fn seconds(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)? {
+        duration if duration.subsec_millis() == 0 => Ok(duration),
+        _ => wrong(
+            format!("{text:?} is no number of whole seconds, which a reproducer is told"),
+            "write 1s or more, without a part of a second",
+        ),
     }
 }
 
@@ -105,8 +117,12 @@ pub(super) fn reproducer_file(folder: &Path, shown: &str, text: &str) -> Result<
 
 /// `path`, if it is a file; it is written as `text` and shown as `shown`.
 fn existing(path: PathBuf, shown: &str, text: &str) -> Result<PathBuf, Wrong> {
-    if path.is_file() {
-        return Ok(path);
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() => return Ok(path),
+        Ok(found) if found.is_dir() => return wrong(format!("`{shown}` is a folder"), "name a file in it"),
+        Ok(_) => return wrong(format!("`{shown}` is no regular file"), "name one"),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(error) => return wrong(format!("`{shown}` can't be looked at: {error}"), "make it readable, or correct its name"),
     }
     let meant = sibling(&path).map(|name| format!("did you mean `{}`?", Path::new(text).with_file_name(name).display()));
     wrong(format!("no file `{shown}`"), meant.unwrap_or_else(|| "add the file or correct its name".to_owned()))
