@@ -177,7 +177,9 @@ impl Stuck {
         let awake = || listed.iter().filter(|task| task.state == 'R').chain(running);
         let all = || asleep.values().copied().chain(awake());
         let holders: BTreeSet<u32> = all().filter(|task| wait::retries_with_handle(task)).map(|task| task.tid).collect();
-        let dies = dying.iter().any(|tid| holders.contains(tid) || asleep.get(tid).is_some_and(|task| wait::waits_for_commit(task)));
+        let locked = all().any(wait::locks_buffer);
+        let waits = |task: &&Task| wait::waits_for_commit(task) || (locked && wait::waits_for_buffer(task));
+        let dies = dying.iter().any(|tid| holders.contains(tid) || asleep.get(tid).is_some_and(waits));
         Self {
             tasks: all().map(|task| (task.comm.clone(), task.frames.iter().map(|frame| canonical(frame)).collect())).collect(),
             stands: stuck().filter_map(Stand::of).collect(),

@@ -298,6 +298,24 @@ fn whoever_sleeps_in_reclaim_holds_nothing_up() {
     assert_eq!(certain(&no_handle), None);
 }
 
+#[test]
+fn a_killed_task_may_wait_for_a_buffer_that_the_holder_locked() {
+    // 4 x 8 processes on Linux 6.1: all victims of the holder's cgroup asked for the block of inodes whose bitmap the holder asked for.
+    let mut look = closed_look(&[71]);
+    look.log = look.log.replace("jbd2_log_wait_commit+0x1/0x2", "__lock_buffer+0x1/0x2").replace("ext4_sync_file", "__ext4_get_inode_loc");
+    let wait = certain(&look).unwrap();
+    assert_eq!((wait.dying.first().unwrap().tid, wait.waiters), (70, 0));
+    let ring = |look: &Look| hang::Signature::of([&hang::Stuck::of(look, &tasks::parse(&look.log))], "").ring;
+    assert!(ring(&look));
+    // Somebody else has the buffer.
+    let mut other = look.clone();
+    other.log = other.log.replace("__ext4_get_inode_loc", "ext4_read_block_bitmap_nowait");
+    assert_eq!(certain(&other), None);
+    look.running[0].stack = look.running[0].stack.replace("__ext4_get_inode_loc", "ext4_getblk");
+    assert_eq!(certain(&look), None);
+    assert!(!ring(&look));
+}
+
 /// A look whose holder sleeps in reclaim below a charge, and the flags of its tries before and during the look.
 fn sleeping_look(before: &[&str], during: &[&str]) -> Look {
     let mut look = closed_look(&[]);

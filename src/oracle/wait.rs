@@ -1,7 +1,7 @@
 //! The closed wait of the founding bug, read from one look at the tasks.
 //!
 //! A commit waits for a handle to be closed; the handle's holder retries a page-cache charge to its memory cgroup; the charge fails until a task that was
-//! told to die is gone; that task waits for the commit, or is the holder itself. Nobody outside this ring can end it. That a task is in such a charge with
+//! told to die is gone; that task waits for the commit or for a buffer that the holder locked, or is the holder itself. Nobody outside this ring can end it. That a task is in such a charge with
 //! a handle open is not enough: kernels without the bug look like that for tens of seconds, with the same frames, because one charge tries 16 times to
 //! reclaim at up to 13 priorities and may sleep 100 ms at each, and then it is forced (facts/the-bug.md, last table). What proves a holder is that it
 //! *spins*, or that the kernel itself says of its tries to reclaim that they are made for a charge that may fail, without `__GFP_NOFAIL`. One look proves
@@ -33,6 +33,12 @@ pub(super) const RETRIES: &[&str] = &[
     "bdev_getblk",
     "alloc_page_buffers",
 ];
+
+/// Where a task waits for a buffer's lock.
+const WAITS_FOR_BUFFER: &str = "__lock_buffer";
+
+/// Locks the buffer of an inode's block, and with it locked asks for the page of the inode bitmap's (fs/ext4/inode.c, from 3.10 to 6.1).
+const LOCKS_BUFFER: &str = "__ext4_get_inode_loc";
 
 /// A try to make room for a charge.
 const RECLAIM: &str = "try_to_free_mem_cgroup_pages";
@@ -70,7 +76,7 @@ pub struct ClosedWait {
     /// The flags of their charges, in the kernel's words, where it tells: none has `__GFP_NOFAIL`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub flags: BTreeSet<String>,
-    /// Tasks that were told to die and can't: holders, or waiting for the commit.
+    /// Tasks that were told to die and can't: holders, or waiting for the commit or for a buffer that a holder locked.
     pub dying: BTreeSet<Party>,
     /// How many tasks wait for the commit: victims, not culprits.
     pub waiters: usize,
@@ -82,6 +88,8 @@ pub struct Ring {
     journal: Party,
     holders: BTreeMap<Party, Charge>,
     waiting: BTreeSet<Party>,
+    /// Tasks that wait for a buffer which some holder may have locked.
+    shut_out: BTreeSet<Party>,
     dying: BTreeSet<Party>,
 }
 
@@ -92,6 +100,8 @@ struct Charge {
     spins: bool,
     /// It is in a try to reclaim.
     reclaims: bool,
+    /// It has locked a buffer that others ask for.
+    locks: bool,
     /// The flags of the tries that were noted, and whether these are all and one of them began before the stacks were taken.
     flags: BTreeSet<String>,
     tried: bool,
@@ -119,7 +129,9 @@ impl Ring {
         let journal = asleep.iter().find(|task| task.comm.starts_with("jbd2/") && task.state == 'D' && task.is_in(COMMIT))?;
         let mut holders: BTreeMap<Party, Charge> = BTreeMap::new();
         for task in asleep.iter().chain(&running(look)).filter(|task| retries_with_handle(task)) {
-            holders.entry(party(task)).or_default().reclaims |= task.is_in(RECLAIM) && !task.is_in(GIVES_UP);
+            let charge = holders.entry(party(task)).or_default();
+            charge.reclaims |= task.is_in(RECLAIM) && !task.is_in(GIVES_UP);
+            charge.locks |= locks_buffer(task);
         }
         for task in spinning(look).iter().filter(|task| spins_with_handle(task)) {
             holders.entry(party(task)).or_default().spins = true;
@@ -131,8 +143,9 @@ impl Ring {
             }
         }
         let waiting: BTreeSet<Party> = asleep.iter().filter(|task| waits_for_commit(task)).map(party).collect();
+        let shut_out = asleep.iter().filter(|task| waits_for_buffer(task)).map(party).collect();
         let dying = look.dying.iter().map(|task| Party { tid: task.tid, comm: task.comm.clone() }).collect();
-        let ring = Self { journal: party(journal), holders, waiting, dying };
+        let ring = Self { journal: party(journal), holders, waiting, shut_out, dying };
         ring.closed(|_| true).is_some().then_some(ring)
     }
 
@@ -140,7 +153,9 @@ impl Ring {
     fn closed(&self, counts: impl Fn(&Charge) -> bool) -> Option<ClosedWait> {
         let counting = || self.holders.iter().filter(|(_, charge)| counts(charge));
         let holders: BTreeSet<Party> = counting().map(|(party, _)| party.clone()).collect();
-        let dying = self.dying.iter().filter(|task| holders.contains(task) || self.waiting.contains(task)).cloned().collect();
+        let locked = counting().any(|(_, charge)| charge.locks);
+        let stands = |task: &Party| holders.contains(task) || self.waiting.contains(task) || (locked && self.shut_out.contains(task));
+        let dying = self.dying.iter().filter(|task| stands(task)).cloned().collect();
         let flags = counting().flat_map(|(_, charge)| charge.flags.clone()).collect();
         let ring = ClosedWait { journal: self.journal.clone(), holders, flags, dying, waiters: self.waiting.len() };
         ring.is_closed().then_some(ring)
@@ -227,6 +242,16 @@ fn task_of(task: &Running) -> Task {
 /// Whether a task waits for a commit, or for a locked transaction.
 pub(super) fn waits_for_commit(task: &Task) -> bool {
     task.is_in_any(WAITS_FOR_COMMIT)
+}
+
+/// Whether a task waits for a buffer that a holder may have locked ([`locks_buffer`]).
+pub(super) fn waits_for_buffer(task: &Task) -> bool {
+    task.is_in(WAITS_FOR_BUFFER) && task.is_in(LOCKS_BUFFER)
+}
+
+/// Whether a task that asks for a buffer's page has locked a buffer by then.
+pub(super) fn locks_buffer(task: &Task) -> bool {
+    retries_with_handle(task) && task.is_in(LOCKS_BUFFER)
 }
 
 /// Whether a task asks for a buffer's page with a handle open, asleep or not.
