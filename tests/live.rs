@@ -230,7 +230,7 @@ fn what_a_proof_answers() {
     let [healthy, lost, restored] = ["debian-6.1", "debian-6.1-el7mm-nofail-lost", "debian-6.1-el7mm-nofail-restored"];
     let answer = |pipeline: &str, baseline: &str, candidate: &str, exit: i32, answer: Value| {
         let out = format!("{pipeline}-{baseline}");
-        let modest = ["--confidence", "0.8", "--residual", "0.15", "--seed", "1", "--jobs", "2", "--out", &out];
+        let modest = ["--confidence", "0.6", "--residual", "0.15", "--seed", "1", "--jobs", "2", "--out", &out];
         let output = lab.run(&[&["prove", pipeline, "--baseline", baseline, "--candidate", candidate], &modest[..]].concat());
         exits(&output, exit);
         let report = lab.report(&out);

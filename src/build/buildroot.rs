@@ -217,9 +217,12 @@ pub async fn container(store: &Store, image: &str) -> Result<Made, BuildError> {
     }
     let scratch = store.work()?;
     let archive = scratch.path().join("root.tar");
-    let created = runtime_says(runtime, image, &["create", "--network=none", image, "true"]).await?;
-    let exported = runtime_says(runtime, image, &["export", "--output", &archive.display().to_string(), &created]).await;
-    runtime_says(runtime, image, &["rm", "--force", &created]).await?;
+    // The turn is ours, so whoever has this name was left by a program that was killed.
+    let name = format!("hangproof-{}", &blake3::hash(format!("{} {note}", store.root().display()).as_bytes()).to_hex()[..32]);
+    let _ = runtime_says(runtime, image, &["rm", "--force", &name]).await;
+    runtime_says(runtime, image, &["create", "--network=none", "--name", &name, image, "true"]).await?;
+    let exported = runtime_says(runtime, image, &["export", "--output", &archive.display().to_string(), &name]).await;
+    runtime_says(runtime, image, &["rm", "--force", &name]).await?;
     exported?;
     let scratch = unpack(scratch, archive).await?;
     keep(store, &scratch, &note, inside)
