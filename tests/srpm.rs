@@ -7,6 +7,8 @@
 mod bench;
 #[path = "common/course.rs"]
 mod course;
+#[path = "srpm/prep.rs"]
+mod prep;
 #[path = "srpm/search.rs"]
 mod search;
 #[path = "srpm/vault.rs"]

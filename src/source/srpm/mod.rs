@@ -11,6 +11,7 @@ mod distribution;
 mod error;
 mod macros;
 mod package;
+mod shell;
 mod signature;
 mod spec;
 mod undo;

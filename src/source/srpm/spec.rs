@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::distribution::{self, Known};
 use super::macros::{Macros, Truth, Unexpandable};
+use super::shell::{HOOKS, Line, patches};
 
 /// What the spec file does to the tarball.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +144,7 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
         }
         reading.line(number, &whole)?;
     }
+    reading.end_prep()?;
     if let Some(open) = reading.branches.last() {
         return refused(open.line, "this condition has no %endif");
     }
@@ -157,27 +159,6 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
 fn hooked(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     HOOKS.contains(&words.next()?).then(|| words.next()).flatten()
-}
-
-/// What kernels' spec files call the functions of `%prep` that apply a patch.
-const HOOKS: [&str; 2] = ["ApplyPatch", "ApplyOptionalPatch"];
-
-/// Whether a line of a shell script applies a patch, as far as its words show. It names a hook, anywhere: in a branch of `case`, in a macro's body, as another
-/// program's argument. Or it runs a program that patches: as a command's first word, or after words that run another command.
-fn patches(line: &str) -> bool {
-    const RUN_OTHERS: [&str; 12] = ["if", "then", "else", "elif", "while", "until", "do", "!", "xargs", "exec", "command", "env"];
-    let names_hook = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| HOOKS.contains(&word));
-    names_hook
-        || line.split([';', '|', '&', '(', '{', '`']).any(|command| {
-            let words = command.split_whitespace();
-            let mut words = words.skip_while(|word| RUN_OTHERS.contains(word) || word.starts_with('-') || word.contains('='));
-            let first = words.next().unwrap_or_default().trim_matches(['"', '\'', '\\', '%', '}', '$']);
-            match first.rsplit('/').next() {
-                Some("patch" | "quilt" | "__patch" | "patch_command") => true,
-                Some("git") => words.next().is_some_and(|second| ["apply", "am"].contains(&second)),
-                _ => false,
-            }
-        })
 }
 
 fn is_definition(line: &str) -> bool {
@@ -209,14 +190,25 @@ struct Reading {
 /// Where in `%prep`'s shell script a line stands.
 #[derive(Default)]
 struct Shell {
+    /// A line that goes on in the next one, its number, and whether it is there.
+    begun: Option<(usize, String, Truth)>,
     /// The function that is being defined.
-    function: Option<String>,
-    /// How many `if`, `for`, `while` and `case` are open.
+    function: Option<Function>,
+    /// How many `if`, `for`, `while`, `case`, braces and parentheses are open.
     depth: usize,
+    /// A quotation went on after its line's end, or seemed to, as an apostrophe does in a here-document: what is quoted since then isn't known.
+    is_unclear: bool,
     /// The number in ApplyOptionalPatch's condition.
     more_lines_than: Option<u64>,
     /// `-p1` was seen.
     strips_one: bool,
+}
+
+/// A function of the shell.
+struct Function {
+    name: String,
+    /// How many braces are open in it; none before the first line of its body.
+    braces: Option<isize>,
 }
 
 impl Reading {
@@ -249,11 +241,11 @@ impl Reading {
             return Ok(());
         }
         if self.begins_section(word) {
-            return Ok(());
+            return self.end_prep();
         }
         match self.section {
             Section::Preamble => self.tag(number, trimmed, here),
-            Section::Prep => self.prep(number, line, here),
+            Section::Prep => self.joined(number, line, here),
             Section::Build => self.build(number, trimmed, here),
             Section::Other => Ok(()),
         }
@@ -347,34 +339,50 @@ impl Reading {
         })
     }
 
-    /// A line of `%prep`.
-    fn prep(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
-        let trimmed = line.trim();
-        if trimmed.starts_with('#') {
+    /// A line of `%prep`, which may go on in the next one.
+    fn joined(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
+        let (number, mut whole, here) = match self.shell.begun.take() {
+            Some((first, begun, before)) => (first, begun + line, before.and(here)),
+            None => (number, line.to_owned(), here),
+        };
+        let end = whole.trim_end();
+        if end.trim_start().starts_with('#') {
             return Ok(());
         }
-        if let Some(function) = &self.shell.function {
-            if line.starts_with('}') {
-                self.shell.function = None;
-            } else if function == "ApplyOptionalPatch"
-                && let Some((_, rest)) = trimmed.split_once(" -gt ")
-            {
-                self.shell.more_lines_than = rest.split_whitespace().next().and_then(|lines| lines.parse().ok());
-            } else if !HOOKS.contains(&function.as_str()) && patches(trimmed) {
-                return refused(
-                    number,
-                    format!("the function {function} applies a patch, and only ApplyPatch and ApplyOptionalPatch are understood"),
-                );
-            }
-            return Ok(());
+        let is_escaped = line.len() - line.trim_end_matches('\\').len();
+        if is_escaped % 2 == 1 {
+            whole.pop();
+        } else if end.ends_with('|') || end.ends_with("&&") {
+            whole.push(' ');
+        } else {
+            return self.prep(number, &whole, here);
+        }
+        self.shell.begun = Some((number, whole, here));
+        Ok(())
+    }
+
+    /// What its last line began.
+    fn end_prep(&mut self) -> Result<(), Refused> {
+        self.shell.begun.take().map_or(Ok(()), |(number, line, here)| self.prep(number, &line, here))
+    }
+
+    /// A whole line of `%prep`.
+    fn prep(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
+        let (trimmed, read) = (line.trim(), Line::read(line));
+        let applies = patches(trimmed, !self.shell.is_unclear);
+        self.shell.is_unclear |= read.is_open;
+        if let Some(function) = self.shell.function.take()
+            && (trimmed.is_empty() || function.braces.is_some() || trimmed.starts_with('{'))
+        {
+            return self.in_function(number, function, line, &read, applies);
         }
         if let Some((name, after)) = trimmed.split_once("()")
             && !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !after.contains('}')
+            && name.trim_end().chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && (after.trim().is_empty() || after.trim_start().starts_with('{'))
         {
-            self.shell.function = Some(name.to_owned());
-            return Ok(());
+            let function = Function { name: name.trim_end().to_owned(), braces: None };
+            return self.in_function(number, function, after, &Line::read(after), patches(after, !self.shell.is_unclear));
         }
         let mut words = trimmed.split_whitespace();
         let word = words.next().unwrap_or_default();
@@ -391,14 +399,35 @@ impl Reading {
             self.certain(number, here)?;
             return refused(number, format!("`{word}` changes the tree, and only ApplyPatch and ApplyOptionalPatch are understood"));
         }
-        for command in trimmed.split(';').map(str::trim_start) {
-            match command.split_whitespace().next() {
-                Some("if" | "for" | "while" | "until" | "case") => self.shell.depth += 1,
-                Some("fi" | "done" | "esac") => self.shell.depth = self.shell.depth.saturating_sub(1),
-                _ => {}
-            }
+        self.shell.depth = self.shell.depth.saturating_add_signed(read.opens());
+        if applies { refused(number, "it applies a patch within another command") } else { Ok(()) }
+    }
+
+    /// A line of a function: its body isn't run here, but what it patches with has to be known.
+    fn in_function(&mut self, number: usize, mut function: Function, line: &str, read: &Line, applies: bool) -> Result<(), Refused> {
+        if function.name == "ApplyOptionalPatch"
+            && let Some((_, rest)) = line.split_once(" -gt ")
+        {
+            self.shell.more_lines_than = rest.split_whitespace().next().and_then(|lines| lines.parse().ok());
         }
-        if patches(trimmed) { refused(number, "it applies a patch within another command") } else { Ok(()) }
+        if applies && !HOOKS.contains(&function.name.as_str()) {
+            let name = function.name;
+            return refused(
+                number,
+                format!("the function {name} applies a patch, and only ApplyPatch and ApplyOptionalPatch are understood"),
+            );
+        }
+        if !line.trim().is_empty() {
+            function.braces = Some(function.braces.unwrap_or(0) + read.braces);
+        }
+        let ends = line.starts_with('}') || function.braces.is_some_and(|open| open <= 0);
+        if !ends {
+            self.shell.function = Some(function);
+            return Ok(());
+        }
+        // What stands after its end is run here.
+        let after = line.trim().strip_prefix('}').unwrap_or(line);
+        if patches(after, !self.shell.is_unclear) { refused(number, "it applies a patch within another command") } else { Ok(()) }
     }
 
     fn hook(&mut self, number: usize, word: &str, arguments: &[&str]) -> Result<(), Refused> {

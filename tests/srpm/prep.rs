@@ -1,0 +1,108 @@
+//! What of a spec file's shell script patches, and what only looks like it.
+
+use super::bench::{Bench, FILE, SPEC};
+
+const HOOK: &str = "ApplyOptionalPatch debrand.patch";
+
+/// What is said of the good package with other lines in the place of its last hook; rpmbuild would run some of them.
+async fn said(bench: &Bench, lines: &str) -> Result<(), String> {
+    let package = bench.package();
+    let mut files = bench.files();
+    files.push(("kernel.spec", SPEC.replacen(HOOK, lines, 1).into_bytes()));
+    bench.replace_payload(&package, &files);
+    bench.fetch(&bench.srpm()).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn refusal(line: usize, why: &str) -> Result<(), String> {
+    let hook = SPEC.lines().position(|line| line == HOOK).unwrap() + 1;
+    Err(format!("{FILE}, kernel.spec line {}: {why}; bring a patched tree with --source KERNEL=FOLDER", hook + line))
+}
+
+#[tokio::test]
+async fn what_patches_is_refused_however_it_is_run() {
+    let bench = Bench::new();
+    for lines in [
+        "foo) patch -p1 < x ;;",
+        "%{__git} am x",
+        "cd . && git -C . am x",
+        "cd . && git --git-dir=x apply y",
+        "ls | xargs -n 1 patch -p1 -i",
+        "find . -exec git apply {} \\;",
+        "%{?x:patch -p1 <y}",
+        "%{!?x:patch -p1 <y}",
+        "%{?x:echo a} %{!?x:patch -p1 <y}",
+        "%{?x:nice} patch -p1 <y",
+        "%{?x:%{?y:patch} -p1} <z",
+        "cd . && git %{?x:-q} am y",
+        "sudo -u root patch -p1 <x",
+        "<x patch -p1",
+        "2>/dev/null >y patch -p1 <x",
+        "env A=b patch -p1 <x",
+        "nice -n 5 patch -p1 <x",
+        "$SUDO patch -p1 <x",
+        "bash -c 'cd . && patch -p1 <x'",
+        "eval git am x",
+        "echo \"$(patch -p1 <x)\"",
+        "echo \"`git am x`\"",
+        "$(command -v patch) -p1 <x",
+        "\\patch -p1 <x",
+        "\"$PATCH\" -p1 <x",
+        "P='patch -p1'; $P <x",
+        "cat x | { patch -p1; }",
+        "cd . && git \\\n  am x",
+        "cat x |\npatch -p1",
+        "[ -f x ] &&\nApplyPatch debrand.patch",
+        "true & patch -p1 <x",
+        "cat x | patch -p1 \\",
+    ] {
+        assert_eq!(said(&bench, lines).await, refusal(0, "it applies a patch within another command"), "{lines}");
+    }
+    // An apostrophe in a here-document is none of the shell's.
+    let here = "cat >x <<END\nit's\nEND\necho 'x' ; patch -p1 <y";
+    assert_eq!(said(&bench, here).await, refusal(3, "it applies a patch within another command"));
+    let function = "the function f applies a patch, and only ApplyPatch and ApplyOptionalPatch are understood";
+    for (lines, line, why) in [
+        ("f() { patch -p1 <x; }", 0, function),
+        ("f() { patch -p1 <x\n}", 0, function),
+        ("f ()\n{\n  patch -p1 <${1}\n}", 2, function),
+        ("f() {\n  :\n  }\npatch -p1 <x", 3, "it applies a patch within another command"),
+        ("f() {\n  :\n} && patch -p1 <x", 2, function),
+        ("ApplyPatch() {\n  $patch_command <$1\n} && patch -p1 <${x}", 2, "it applies a patch within another command"),
+        ("ApplyPatch() {\n  $patch_command <$1\n  }\npatch -p1 <x", 3, "it applies a patch within another command"),
+        ("ApplyPatch()\n(\n  $patch_command <$1\n)", 2, "it applies a patch within another command"),
+        ("f()\n(\n  patch -p1 <x\n)", 2, "it applies a patch within another command"),
+        ("[ -f x ] || {\nApplyPatch debrand.patch\n}", 1, "ApplyPatch depends on a condition of the shell"),
+        ("(cd x\nApplyPatch debrand.patch\n)", 1, "ApplyPatch depends on a condition of the shell"),
+    ] {
+        assert_eq!(said(&bench, lines).await, refusal(line, why), "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn what_only_mentions_a_patch_is_no_matter() {
+    let bench = Bench::new();
+    for lines in [
+        "cp ${patch} .",
+        "[ -f \"${patch}\" ]",
+        "echo \"(patch 1)\"",
+        "echo 'x; patch; git am'",
+        "echo x # ; patch",
+        "command -v patch",
+        "if command -v patch >/dev/null; then :; fi",
+        "cp x.patch y",
+        "rm -f patch.log",
+        "%{__rm} -f patch",
+        "for patch in *.patch; do echo $patch; done",
+        "find . \\( -name patch -o -name '*~' \\) -exec rm -f {} \\; >/dev/null",
+        "case \"$patch\" in\n  *.bz2) bunzip2 <$patch | wc -l ;;\nesac",
+        "echo a \\\n  patch",
+        "echo $(date) patch",
+        "local patch=$1",
+        "f() {\n  echo ${1}\n}",
+        "chmod +x scripts/checkpatch.pl",
+        "if [ `echo a | grep -c patch` -eq 0 ]; then\n  :\nfi",
+    ] {
+        // A hook after them is still one that no condition is around.
+        assert_eq!(said(&bench, &format!("{lines}\n{HOOK}")).await, Ok(()), "{lines}");
+    }
+}
