@@ -78,6 +78,16 @@ pub enum PrebuiltError {
         /// The line.
         line: String,
     },
+    /// One of the package's tables of modules can't be read.
+    #[error("{table} of package {package} can't be read ({why}): fetch the package again, from somebody you trust")]
+    UnreadableTable {
+        /// The package.
+        package: String,
+        /// The table.
+        table: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// A module can't be read.
     #[error("module {} of package {package}: {why}; fetch the package again", module.display())]
     Module {
@@ -236,17 +246,21 @@ impl Files {
     /// The modules that a guest needs, in the order in which they are loaded.
     async fn modules(&self) -> Result<Vec<Module>, BuildError> {
         let folder = self.folder();
-        let table = |name: &str| input::read(&folder.join(name), LARGEST_TABLE).map(|text| String::from_utf8_lossy(&text).into_owned());
-        let tables = match table("modules.dep") {
-            Ok(dependencies) => {
-                let more = ["modules.alias", "modules.softdep"].map(|name| table(name).unwrap_or_default());
-                [dependencies].into_iter().chain(more).collect::<Vec<_>>().join("\n")
-            }
-            Err(_) if folder.is_dir() => self.depmod().await?,
-            // Everything built in, or nothing.
-            Err(_) => String::new(),
+        let table = |table: &'static str| match input::read(&folder.join(table), LARGEST_TABLE) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(PrebuiltError::UnreadableTable { package: self.package.clone(), table, why: cause.to_string() }),
         };
-        let tables = Tables::read(&tables, &table("modules.builtin").unwrap_or_default());
+        let tables = match table("modules.dep")? {
+            Some(dependencies) => {
+                let [alias, softdep] = ["modules.alias", "modules.softdep"].map(table);
+                [dependencies, alias?.unwrap_or_default(), softdep?.unwrap_or_default()].join("\n")
+            }
+            None if folder.is_dir() => self.depmod().await?,
+            // Everything built in, or nothing.
+            None => String::new(),
+        };
+        let tables = Tables::read(&tables, &table("modules.builtin")?.unwrap_or_default());
         let tables = tables.map_err(|line| PrebuiltError::Table { package: self.package.clone(), line })?;
         let order = tables.order();
         Ok(order.map_err(|missing| PrebuiltError::MissingModules { package: self.package.clone(), missing })?)
@@ -301,4 +315,33 @@ fn is_bz_image(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
     File::open(path)?.take(0x206).read_to_end(&mut start)?;
     Ok(start.get(0x202..0x206) == Some(b"HdrS"))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_table_that_is_too_large_is_told() {
+        let tree = tempfile::tempdir().unwrap();
+        let place = tree.path().to_owned();
+        let files = Files {
+            package: "linux.deb".into(),
+            image: place.join("vmlinuz"),
+            config: place.join("config"),
+            system_map: None,
+            library: place.join("lib"),
+            release: "6.1".into(),
+            tree: place,
+        };
+        fs::create_dir_all(files.folder()).unwrap();
+        fs::write(files.folder().join("modules.dep"), "").unwrap();
+        for table in ["modules.builtin", "modules.softdep", "modules.alias", "modules.dep"] {
+            File::create(files.folder().join(table)).unwrap().set_len(LARGEST_TABLE + 1).unwrap();
+            let said = files.modules().await.unwrap_err().to_string();
+            let expected = "of package linux.deb can't be read (has more than 64 MiB: name a smaller file): fetch the package again, from somebody you trust";
+            assert_eq!(said, format!("{table} {expected}"));
+        }
+    }
 }
