@@ -205,7 +205,7 @@ impl Run<'_> {
         }
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
         // What can't be built isn't tried again for each kernel that extends it.
-        let mut unbuildable: BTreeMap<Name, String> = BTreeMap::new();
+        let mut unbuildable: BTreeMap<Name, (String, Whose)> = BTreeMap::new();
         for name in self.kernels() {
             let kernel = self.definitions.kernels.get(name).with_context(|| format!("kernel {name} is not defined"))?;
             let jobs = cpus();
@@ -223,10 +223,10 @@ impl Run<'_> {
                 && error.fault() != Whose::Ours
             {
                 let (mut name, mut error) = (name, error);
-                unbuildable.insert(name.clone(), error.to_string());
+                unbuildable.insert(name.clone(), (error.to_string(), error.fault()));
                 while let BuildError::Base { base, cause } = error {
                     (name, error) = (base, cause);
-                    unbuildable.insert(name.clone(), error.to_string());
+                    unbuildable.insert(name.clone(), (error.to_string(), error.fault()));
                 }
             }
             let manifest = match result {
@@ -251,9 +251,9 @@ impl Run<'_> {
     }
 
     /// Why a kernel can't be built, if it or one that it extends was tried in vain.
-    fn failed_before(&self, name: &Name, unbuildable: &BTreeMap<Name, String>) -> Option<BuildError> {
-        if let Some(why) = unbuildable.get(name) {
-            return Some(BuildError::Before { why: why.clone() });
+    fn failed_before(&self, name: &Name, unbuildable: &BTreeMap<Name, (String, Whose)>) -> Option<BuildError> {
+        if let Some((why, fault)) = unbuildable.get(name) {
+            return Some(BuildError::Before { why: why.clone(), fault: *fault });
         }
         let base = self.definitions.kernels.get(name)?.base.as_ref()?;
         let cause = Box::new(self.failed_before(base, unbuildable)?);

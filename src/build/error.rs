@@ -54,6 +54,8 @@ pub enum BuildError {
     Before {
         /// What was said then.
         why: String,
+        /// Whose fault it was.
+        fault: Whose,
     },
     /// The kernel that this one extends isn't defined.
     #[error("it extends {base}, which isn't defined: define it, or correct the name")]
@@ -304,14 +306,13 @@ impl BuildError {
             | Self::NoBase { .. }
             | Self::Fragment { .. }
             | Self::Unreadable { .. }
-            // Kept only where the machine wasn't the reason.
-            | Self::Before { .. }
             // The toolchain is the definition's choice.
             | Self::NoCompiler { .. }
             | Self::NoSuite { .. }
             | Self::NoPackage { .. }
             | Self::MissingInside { .. } => Whose::Definition,
             Self::Base { cause, .. } => cause.fault(),
+            Self::Before { fault, .. } => *fault,
             Self::Store(error) => error.fault(),
             Self::Source(error) => error.fault(),
             Self::Patch(error) => error.fault(),
@@ -341,4 +342,17 @@ pub fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Er
 /// A file that the user named can't be read.
 pub fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> BuildError + use<'_> {
     move |cause| BuildError::Unreadable { path: path.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_before_stays_whose_fault_it_was() {
+        for fault in [Whose::Source, Whose::Definition] {
+            let before = BuildError::Before { why: "hunk 1 finds other text".to_owned(), fault };
+            assert_eq!(before.fault(), fault);
+        }
+    }
 }
