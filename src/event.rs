@@ -5,7 +5,9 @@
 //!
 //! Read [`Event`] first, then [`Events`], the sender that is handed down.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -206,14 +208,18 @@ impl Event {
 
 /// The sending side. Cheap to clone; sending never blocks and never fails (a reader that is gone is not the work's business).
 #[derive(Debug, Clone)]
-pub struct Events(mpsc::UnboundedSender<Event>);
+pub struct Events {
+    sender: mpsc::UnboundedSender<Event>,
+    /// What [`Self::warn_once`] has said.
+    said: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Events {
     /// A sender and its reader.
     #[must_use]
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
+        (Self { sender, said: Arc::default() }, receiver)
     }
 
     /// A sender whose events nobody reads.
@@ -224,11 +230,18 @@ impl Events {
 
     /// Sends one event.
     pub fn send(&self, event: Event) {
-        let _ = self.0.send(event);
+        let _ = self.sender.send(event);
     }
 
     /// Sends a warning.
     pub fn warn(&self, message: impl Into<String>) {
         self.send(Event::Warning { message: message.into() });
+    }
+
+    /// Sends a warning, unless the same one was sent by it before.
+    pub fn warn_once(&self, message: String) {
+        if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(message.clone()) {
+            self.warn(message);
+        }
     }
 }

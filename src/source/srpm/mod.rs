@@ -58,6 +58,25 @@ struct Brought {
     signed_by: Option<String>,
 }
 
+/// A note of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Noted {
+    Brought(Brought),
+    /// The SHA-256 only, as earlier versions of this program wrote it.
+    Digest(String),
+}
+
+impl From<Noted> for Brought {
+    fn from(noted: Noted) -> Self {
+        let unknown = || "an unknown place".to_owned();
+        match noted {
+            Noted::Brought(brought) => brought,
+            Noted::Digest(sha256) => Self { sha256, vault: unknown(), location: unknown(), signed_by: None },
+        }
+    }
+}
+
 /// Part of every tree's name: raised when the same package would give another tree.
 const FORMAT: u32 = 1;
 
@@ -111,14 +130,14 @@ async fn bring(store: &Store, srpm: &Srpm, wanted: Wanted, events: &Events) -> R
         remember(store, &note, srpm, sha256, &fetched);
         return Ok(fetched);
     }
-    if let Some(brought) = store.recall::<Brought>(&note)
+    if let Some(brought) = store.recall::<Noted>(&note).map(Brought::from)
         && let Some(found) = known(store, &brought.sha256, wanted)?
     {
         // With a digest it doesn't matter whose copy it is.
         let vault = srpm.vault.to_string();
         if srpm.sha256.is_none() && brought.vault != vault {
             let (file, from) = (&srpm.file, &brought.location);
-            events.warn(format!(
+            events.warn_once(format!(
                 "{file} was not looked for in {vault}: it was brought from {from} before, and is taken as it was; `sha256:` in the definition says which one it has to be"
             ));
         }
