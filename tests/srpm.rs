@@ -21,6 +21,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bench::{Bench, CONFIG, DEBRAND, FILE, RELEASE, SPEC, TARBALL, cpio_entry, digests, program, repacked, tarball};
+use hangproof::event::{Event, Events};
 use hangproof::source::srpm::{LIMITS, Package, PatchRecord};
 use hangproof::source::stop::Stop;
 use hangproof::source::{Limits, Provenance, SourceError};
@@ -227,6 +228,35 @@ async fn a_patch_that_no_line_applies_is_in_the_record() {
     let Provenance::Srpm { patches, .. } = bench.fetch(&bench.srpm()).await.unwrap().provenance else { panic!() };
     let patches: Vec<_> = patches.iter().map(|patch| (patch.name.as_str(), patch.applied)).collect();
     assert_eq!(patches, [("linux-kernel-test.patch", false), ("debrand.patch", false)]);
+    // One whose line a condition leaves out isn't forgotten, whatever its name is made of.
+    let left_out = "%if 0\nApplyOptionalPatch %{which}.patch\n%endif";
+    bench.build(&format!("%global which debrand\n{}", SPEC.replace("ApplyOptionalPatch debrand.patch", left_out)), &bench.files());
+    let Provenance::Srpm { patches, .. } = bench.fetch(&bench.srpm()).await.unwrap().provenance else { panic!() };
+    let patches: Vec<_> = patches.iter().map(|patch| patch.name.as_str()).collect();
+    assert_eq!(patches, ["linux-kernel-test.patch"]);
+}
+
+#[tokio::test]
+async fn another_vault_is_told_once_and_an_older_note_is_read() {
+    let bench = Bench::new();
+    bench.package();
+    bench.fetch(&bench.srpm()).await.unwrap();
+    let elsewhere = Srpm { vault: Location::Url("http://127.0.0.1:1".into()), ..bench.srpm() };
+    let (events, mut reader) = Events::channel();
+    for _ in 0..2 {
+        hangproof::source::fetch(&bench.store, &Source::Srpm(elsewhere.clone()), &events).await.unwrap();
+    }
+    let warnings = std::iter::from_fn(|| reader.try_recv().ok()).filter(|event| matches!(event, Event::Warning { .. }));
+    assert_eq!(warnings.count(), 1);
+    // The whole note was the digest once.
+    let sha256 = digests(&fs::read(bench.packages().join(FILE)).unwrap()).0;
+    let notes = fs::read_dir(bench.store.root().join("notes")).unwrap().map(|note| note.unwrap().path());
+    for note in notes.filter(|note| note.file_name().unwrap().to_string_lossy().starts_with("srpm-of-")) {
+        fs::write(note, format!("{sha256:?}")).unwrap();
+    }
+    let (fetched, warnings) = bench.fetch_warned(&elsewhere).await;
+    fetched.unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("it was brought from an unknown place before"), "{warnings:?}");
 }
 
 /// What the distribution's own build sets counts, and what nobody can tell from the package is refused where it matters.

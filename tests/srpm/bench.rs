@@ -211,7 +211,8 @@ impl Bench {
         self.packages().join(FILE)
     }
 
-    fn packages(&self) -> PathBuf {
+    /// Where the packages are.
+    pub fn packages(&self) -> PathBuf {
         self.path("rpmbuild/SRPMS")
     }
 

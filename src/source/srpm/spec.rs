@@ -148,10 +148,11 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
     if let Some(open) = reading.branches.last() {
         return refused(open.line, "this condition has no %endif");
     }
-    let mut recipe = reading.recipe;
-    let applied = recipe.applied.iter().map(|hook| hook.patch.as_str());
-    let named: BTreeSet<&str> = text.lines().filter_map(hooked).chain(applied).collect();
-    recipe.unnamed = recipe.patches.values().map(|(file, _)| file).filter(|file| !named.contains(file.as_str())).cloned().collect();
+    let Reading { mut recipe, macros, .. } = reading;
+    // A hook that a condition leaves out was never read: its words may still be macros.
+    let written = text.lines().filter_map(hooked).map(|patch| macros.expand(patch).unwrap_or_else(|_| patch.to_owned()));
+    let named: BTreeSet<String> = written.chain(recipe.applied.iter().map(|hook| hook.patch.clone())).collect();
+    recipe.unnamed = recipe.patches.values().map(|(file, _)| file).filter(|file| !named.contains(*file)).cloned().collect();
     Ok(recipe)
 }
 
