@@ -116,10 +116,10 @@ enum Command {
         /// The form
         #[arg(long, short, value_enum, required_unless_present = "bundle")]
         format: Option<Format>,
-        /// File for it [default: standard output]
+        /// File for it, which is replaced if it is there [default: standard output]
         #[arg(long, short, value_name = "FILE", requires = "format")]
         out: Option<PathBuf>,
-        /// Write everything into one archive: reports, evidence, configurations, patches, provenance, digests
+        /// Write everything into one archive, which is replaced if it is there: reports, evidence, configurations, patches, provenance, digests
         #[arg(long, value_name = "FILE.tar.zst")]
         bundle: Option<PathBuf>,
     },
@@ -858,18 +858,20 @@ fn reported(
     bundle: Option<&std::path::Path>,
 ) -> Result<Exit> {
     let source = Saved::open(run).map_err(|error| Usage(error.to_string()))?;
-    for place in [out, bundle].into_iter().flatten() {
-        source.may_write(place).map_err(Usage)?;
+    let out = out.map(|out| source.place(out, format)).transpose().map_err(Usage)?;
+    let bundle = bundle.map(|bundle| source.place(bundle, None)).transpose().map_err(Usage)?;
+    if let (Some(one), true) = (&out, out == bundle) {
+        return Err(Usage(format!("--out and --bundle are one file, {}: name two", one.display())).into());
     }
     if let Some(format) = format {
         let text = source.render(format)?;
         match out {
-            Some(out) => report::write_whole(out, text.as_bytes()).map_err(|error| unwritable(out, error))?,
+            Some(out) => report::write_whole(&out, text.as_bytes()).map_err(|error| unwritable(&out, error))?,
             None => show(&text)?,
         }
     }
     if let Some(place) = bundle {
-        source.bundle(place).map_err(|error| unwritable(place, error))?;
+        source.bundle(&place).map_err(|error| unwritable(&place, error))?;
     }
     source.damaged().iter().for_each(|line| complain(&format!("warning: left out: {line}")));
     Ok(Exit::Expected)

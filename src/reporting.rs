@@ -4,6 +4,7 @@
 //!
 //! Read [`Saved`] first.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,9 @@ pub enum Format {
     /// One page that needs nothing else
     Html,
 }
+
+/// What a bundle's name ends in.
+const BUNDLE: &str = ".tar.zst";
 
 /// A run that was read from its folder.
 #[derive(Debug)]
@@ -80,16 +84,37 @@ impl Saved {
         bundle(&self.folder, &self.case, &self.redactor, place)
     }
 
-    /// Whether a report or a bundle may be written there: no file of the run may be lost by it, but a page, which is made again from the rest.
+    /// Where a report of this form, or a bundle, is written: a file that is new, or a regular one, and none of the run's but its page, which is made again
+    /// from the rest. A link stays, and what it leads to is written.
     ///
     /// # Errors
-    /// When it may not, and what to do.
-    pub fn may_write(&self, place: &Path) -> Result<(), String> {
-        let (Ok(place), Ok(run)) = (place.canonicalize(), self.folder.canonicalize()) else { return Ok(()) };
-        if place.is_file() && place.starts_with(&run) && place != run.join(PAGE) {
-            return Err(format!("{} is a file of the run itself: choose another file", place.display()));
+    /// When it may not be written, and what to do.
+    pub fn place(&self, named: &Path, format: Option<Format>) -> Result<PathBuf, String> {
+        let (shown, choose) = (named.display(), "choose another file");
+        let cant = |error: io::Error, remedy: &str| format!("{shown} can't be written: {error}: {remedy}");
+        let folder = named.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder.canonicalize().map_err(|error| cant(error, "make its folder, or choose another file"))?;
+        // A regular file behind /dev/stdout would be replaced, and a shell's `>>` has it open.
+        let is_open = [Some(folder.clone()), fs::read_link(named).ok()].into_iter().flatten().any(|path| path.starts_with("/proc"));
+        if is_open || fs::metadata(named).is_ok_and(|found| !found.is_file()) {
+            let remedy = format.map_or("", |_| ", or leave out --out for standard output");
+            return Err(format!("{shown} is no regular file: name one{remedy}"));
         }
-        Ok(())
+        let place = match (fs::symlink_metadata(named), named.file_name()) {
+            (Err(error), Some(name)) if error.kind() == io::ErrorKind::NotFound => folder.join(name),
+            _ => named.canonicalize().map_err(|error| cant(error, choose))?,
+        };
+        let run = self.folder.canonicalize().map_err(|error| cant(error, choose))?;
+        if place == run.join(PAGE) && format != Some(Format::Html) {
+            return Err(format!("{} is the run's page: {choose}, or --format html", place.display()));
+        }
+        if place.is_file() && place.starts_with(&run) && place != run.join(PAGE) {
+            return Err(format!("{} is a file of the run itself: {choose}", place.display()));
+        }
+        if format.is_none() && !place.to_string_lossy().ends_with(BUNDLE) {
+            return Err(format!("{shown} is no name for a bundle, a tar archive compressed by zstd: name a file that ends in {BUNDLE}"));
+        }
+        Ok(place)
     }
 
     /// One line for each trial whose evidence can't be read.

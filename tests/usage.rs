@@ -157,14 +157,74 @@ fn a_report_takes_no_file_of_the_run_and_names_a_place_that_cant_be() {
     refused(lab.run(&["report", "run", "--bundle", "run/report.json"]), own);
     assert_eq!(fs::read(lab.path("run/report.json")).unwrap(), saved);
     let (code, said) = lab.run(&["report", "run", "--format", "md", "--out", "nowhere/x"]);
-    assert_eq!((code, said.as_str()), (2, "error: nowhere/x can't be written: entity not found: choose another file"));
+    let why = "No such file or directory (os error 2): make its folder, or choose another file";
+    assert_eq!((code, said), (2, format!("error: nowhere/x can't be written: {why}")));
     assert_eq!(lab.run(&["report", "run", "--format", "html", "--out", "run/report.html"]).0, 0);
+    let page = fs::read(lab.path("run/report.html")).unwrap();
+    refused(
+        lab.run(&["report", "run", "--format", "md", "--out", "run/report.html"]),
+        "error: LAB/run/report.html is the run's page: choose another file, or --format html",
+    );
+    assert_eq!(fs::read(lab.path("run/report.html")).unwrap(), page);
 
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = lab.command(&["report", "run", "--format", "md"]);
     command.stdout(full);
     let (code, said) = lab.ended(command);
     assert_eq!((code, said.as_str()), (4, "error: writing to standard output: No space left on device (os error 28)"));
+}
+
+#[test]
+fn a_report_is_written_into_regular_files_only() {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    let lab = Lab::new();
+    lab.write("run/report.json", fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/run.json")).unwrap());
+    lab.pipe("pipe.tar.zst");
+    symlink("/dev/null", lab.path("null.tar.zst")).unwrap();
+    symlink("/proc/self/fd/1", lab.path("open.tar.zst")).unwrap();
+    fs::create_dir(lab.path("folder.tar.zst")).unwrap();
+    for name in ["pipe.tar.zst", "null.tar.zst", "open.tar.zst", "folder.tar.zst"] {
+        let odd = format!("error: {name} is no regular file: name one");
+        refused(lab.run(&["report", "run", "--bundle", name]), &odd);
+        let odd = format!("{odd}, or leave out --out for standard output");
+        refused(lab.run(&["report", "run", "--format", "md", "--out", name]), &odd);
+    }
+    assert!(fs::symlink_metadata(lab.path("pipe.tar.zst")).unwrap().file_type().is_fifo());
+    for link in ["null.tar.zst", "open.tar.zst"] {
+        assert!(lab.path(link).is_symlink(), "{link}");
+    }
+    symlink("gone", lab.path("dangling")).unwrap();
+    refused(
+        lab.run(&["report", "run", "--format", "md", "--out", "dangling"]),
+        "error: dangling can't be written: No such file or directory (os error 2): choose another file",
+    );
+
+    lab.write("elsewhere/mine.md", "mine");
+    symlink("elsewhere/mine.md", lab.path("link.md")).unwrap();
+    assert_eq!(lab.run(&["report", "run", "--format", "md", "--out", "link.md"]).0, 0);
+    assert!(lab.path("link.md").is_symlink());
+    assert!(fs::read_to_string(lab.path("elsewhere/mine.md")).unwrap().starts_with("# "));
+}
+
+#[test]
+fn a_bundle_is_told_from_a_report() {
+    let lab = Lab::new();
+    lab.write("run/report.json", fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/run.json")).unwrap());
+    for name in ["-", "x.zip"] {
+        refused(
+            lab.run(&["report", "run", "--bundle", name]),
+            &format!("error: {name} is no name for a bundle, a tar archive compressed by zstd: name a file that ends in .tar.zst"),
+        );
+    }
+    fs::create_dir(lab.path("folder")).unwrap();
+    std::os::unix::fs::symlink("folder", lab.path("link")).unwrap();
+    for other in ["x.tar.zst", "./folder/../x.tar.zst", "link/../x.tar.zst"] {
+        refused(
+            lab.run(&["report", "run", "--format", "md", "--out", "x.tar.zst", "--bundle", other]),
+            "error: --out and --bundle are one file, LAB/x.tar.zst: name two",
+        );
+    }
+    assert!(!lab.path("x.tar.zst").exists());
 }
 
 #[test]
