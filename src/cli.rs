@@ -26,7 +26,7 @@ use crate::plan::{Cell, cells};
 use crate::progress::Progress;
 use crate::proof::Design;
 use crate::prove::Wanted;
-use crate::report::{self, Report, SearchReport};
+use crate::report::{self, BundleError, Report, SearchReport};
 use crate::reporting::{Format, Saved};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
@@ -857,7 +857,7 @@ fn reported(
     out: Option<&std::path::Path>,
     bundle: Option<&std::path::Path>,
 ) -> Result<Exit> {
-    let source = Saved::open(run).map_err(|error| Usage(error.to_string()))?;
+    let mut source = Saved::open(run).map_err(|error| Usage(error.to_string()))?;
     let out = out.map(|out| source.place(out, format)).transpose().map_err(Usage)?;
     let bundle = bundle.map(|bundle| source.place(bundle, None)).transpose().map_err(Usage)?;
     if let (Some(one), true) = (&out, out == bundle) {
@@ -871,9 +871,12 @@ fn reported(
         }
     }
     if let Some(place) = bundle {
-        source.bundle(&place).map_err(|error| unwritable(&place, error))?;
+        source.bundle(&place).map_err(|error| match error {
+            BundleError::Damaged(error) => Usage(error.to_string()).into(),
+            BundleError::Unwritable(error) => unwritable(&place, error),
+        })?;
     }
-    source.damaged().iter().for_each(|line| complain(&format!("warning: left out: {line}")));
+    source.damaged().iter().for_each(|line| complain(&plain(&format!("warning: left out: {line}"))));
     Ok(Exit::Expected)
 }
 

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::report::{Case, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, junit, markdown, write_whole};
+use crate::report::{
+    BundleError, Case, Damage, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, json, junit, markdown, write_whole,
+};
 use crate::source::Provenance;
 use crate::store::Store;
 
@@ -70,7 +72,7 @@ impl Saved {
         Ok(match format {
             Format::Bugzilla => bugzilla(&case),
             Format::Md => markdown(&case),
-            Format::Json => serde_json::to_string_pretty(&case.report)?,
+            Format::Json => json(&case)?,
             Format::Junit => junit(&case)?,
             Format::Html => html(&case)?,
         })
@@ -79,9 +81,11 @@ impl Saved {
     /// Writes the bundle.
     ///
     /// # Errors
-    /// When a file can't be read or written.
-    pub fn bundle(&self, place: &Path) -> io::Result<()> {
-        bundle(&self.folder, &self.case, &self.redactor, place)
+    /// When an event log is damaged, or the bundle can't be written.
+    pub fn bundle(&mut self, place: &Path) -> Result<(), BundleError> {
+        let left_out = bundle(&self.folder, &self.case, &self.redactor, place)?;
+        self.case.damaged.extend(left_out);
+        Ok(())
     }
 
     /// Where a report of this form, or a bundle, is written: a file that is new, or a regular one, and none of the run's but its page, which is made again
@@ -117,9 +121,9 @@ impl Saved {
         Ok(place)
     }
 
-    /// One line for each trial whose evidence can't be read.
+    /// What was left out.
     #[must_use]
-    pub fn damaged(&self) -> &[String] {
+    pub fn damaged(&self) -> &[Damage] {
         &self.case.damaged
     }
 }

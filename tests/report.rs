@@ -14,12 +14,14 @@ use hangproof::exit::Exit;
 use hangproof::oracle::{Fault, Observation, Witness, observe};
 use hangproof::plan::{Cell, TrialId};
 use hangproof::report::{
-    Case, KernelReport, NotBuilt, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, junit,
+    Case, KernelReport, NotBuilt, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, json, junit,
     load_trial, markdown, save_inputs, save_trial, scoreboard, trial_folder,
 };
 use hangproof::stats::anytime::sequence;
 use hangproof::stats::interval;
 use sha2::{Digest as _, Sha256};
+
+const CONFIG: &str = "CONFIG_EXT4_FS=y\n";
 
 const LOST: &str = "debian-6.1-el7mm-nofail-lost";
 
@@ -52,12 +54,14 @@ fn run_folder(change: impl Fn(&mut Evidence)) -> tempfile::TempDir {
     }
     for kernel in &mut report.kernels {
         let results = results.remove(kernel.name.as_str()).unwrap();
-        *kernel = KernelReport::new(kernel.cell(), results, Ok(kernel.build.clone().unwrap()));
+        let mut manifest = kernel.build.clone().unwrap();
+        manifest.configuration.config_blake3 = blake3::hash(CONFIG.as_bytes()).to_hex().to_string();
+        *kernel = KernelReport::new(kernel.cell(), results, Ok(manifest));
         let build = kernel.build.as_ref().unwrap();
         let folder = run.path().join("kernels").join(kernel.name.as_str());
         fs::create_dir_all(folder.join("patches")).unwrap();
-        fs::write(folder.join("config"), "CONFIG_EXT4_FS=y\n").unwrap();
-        fs::write(folder.join("SHA256SUMS"), format!("{:064x}  bzImage\n", 0xb2)).unwrap();
+        fs::write(folder.join("config"), CONFIG).unwrap();
+        fs::write(folder.join("SHA256SUMS"), format!("{:064x}  bzImage\n{:x}  config\n", 0xb2, Sha256::digest(CONFIG))).unwrap();
         for (index, patch) in build.patches.iter().enumerate() {
             let name = patch.path.file_name().unwrap().to_str().unwrap();
             let content = fs::read(repository().join(&patch.path)).unwrap();
@@ -85,13 +89,14 @@ fn evidence(run: &Path, name: &str, kernel: &str, repeat: u32, change: &impl Fn(
     let mut evidence = load_trial(run, &trial).unwrap();
     change(&mut evidence);
     save_trial(run, &evidence).unwrap();
+    fs::write(folder.join("events.jsonl"), "{\"event\":\"trial-started\"}\n").unwrap();
     evidence
 }
 
 fn case() -> (tempfile::TempDir, Case) {
     let run = run_folder(|_| ());
     let case = Case::load(run.path()).unwrap();
-    assert_eq!(case.damaged, Vec::<String>::new());
+    assert_eq!(case.damaged, []);
     (run, case)
 }
 
@@ -251,8 +256,7 @@ fn the_page_needs_nothing_else_and_shows_the_hang() {
     // As many squares beside each other as a kernel has trials.
     assert_eq!([1, 2].map(|trials| page.matches(&format!("style=\"--dots: {trials}\"")).count()), [2, 1]);
     for link in page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).filter(|link| !link.starts_with('#')) {
-        // Trials of the fixtures have no event logs.
-        assert!(link.ends_with("events.jsonl") || run.path().join(link).is_file(), "{link}");
+        assert!(run.path().join(link).is_file(), "{link}");
     }
 }
 
@@ -288,7 +292,9 @@ fn a_bundle_holds_everything_and_nothing_private() {
     let event = serde_json::json!({"event": "build-failed", "error": said}).to_string();
     fs::write(run.path().join("trials/debian-6.1.1/events.jsonl"), event + "\n").unwrap();
     fs::write(run.path().join("id_ed25519"), said).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", run.path().join("trials/debian-6.1-el7mm.1/events.jsonl")).unwrap();
+    let log = run.path().join("trials/debian-6.1-el7mm.1/events.jsonl");
+    fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", log).unwrap();
     let case = Case::load(run.path()).unwrap();
     let place = run.path().join("out.tar.zst");
     bundle(run.path(), &case, &Redactor::new(&private), &place).unwrap();
@@ -360,19 +366,84 @@ fn evidence_that_cant_be_read_is_named_and_left_out() {
     fs::write(run.path().join(format!("trials/{LOST}.1/evidence.json")), "{").unwrap();
     let case = Case::load(run.path()).unwrap();
     assert_eq!(case.damaged.len(), 1);
-    for text in [bugzilla(&case), markdown(&case), html(&case).unwrap()] {
+    for text in [bugzilla(&case), markdown(&case), html(&case).unwrap(), junit(&case).unwrap(), json(&case).unwrap()] {
         // Markdown quotes the name's punctuation.
-        assert!(text.contains("evidence.json: "), "{text}");
+        assert!(text.contains("evidence.json: EOF"), "{text}");
     }
+    let page = html(&case).unwrap();
+    let trial = page.split(&format!("id=\"{LOST}.1\"")).nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(trial.contains("missing or damaged: "), "{trial}");
+    let data: serde_json::Value = serde_json::from_str(&json(&case).unwrap()).unwrap();
+    let [whole, damaged] = ["/kernels/2/results/1/damaged", "/kernels/2/results/0/damaged/0"].map(|at| data.pointer(at));
+    assert!(whole.is_none() && damaged.unwrap().as_str().unwrap().contains("evidence.json: EOF"), "{data:#}");
+    assert!(junit(&case).unwrap().contains("missing or damaged: "));
     assert_eq!(html(&case).unwrap().matches("<polyline class=\"ops\"").count(), 3);
     // That of another trial says nothing of this one.
     fs::copy(run.path().join("trials/debian-6.1.1/evidence.json"), run.path().join(format!("trials/{LOST}.1/evidence.json"))).unwrap();
     let case = Case::load(run.path()).unwrap();
     assert!(
-        case.damaged.len() == 1 && case.damaged[0].ends_with("it is the evidence of debian-6.1.1, another trial"),
+        case.damaged.len() == 1 && case.damaged[0].what.ends_with("it is the evidence of debian-6.1.1, another trial"),
         "{:?}",
         case.damaged
     );
+}
+
+#[test]
+fn what_a_bundle_lacks_is_named() {
+    let run = run_folder(|_| ());
+    let kernels = run.path().join("kernels");
+    let at = |name: &str| kernels.join(LOST).join(name);
+    fs::write(at("config"), "").unwrap();
+    fs::remove_file(at("patches/01-el7-memcg-oom.patch")).unwrap();
+    let elsewhere = run.path().join("elsewhere.patch");
+    fs::rename(at("patches/02-nofail-lost.patch"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, at("patches/02-nofail-lost.patch")).unwrap();
+    fs::write(at("SHA256SUMS"), "").unwrap();
+    fs::write(kernels.join("debian-6.1/SHA256SUMS"), format!("{:064x}  config\nnonsense\n", 0xb2)).unwrap();
+    fs::remove_file(run.path().join(format!("trials/{LOST}.1/events.jsonl"))).unwrap();
+    fs::write(run.path().join(format!("trials/{LOST}.2/events.jsonl")), "").unwrap();
+    let case = Case::load(run.path()).unwrap();
+    let place = run.path().join("out.tar.zst");
+    let redactor = Redactor::new(&Private { folders: vec![(run.path().display().to_string(), "run".to_owned())], ..Private::default() });
+    let left_out = bundle(run.path(), &case, &redactor, &place).unwrap();
+    let told: Vec<String> = case.damaged.iter().chain(&left_out).map(|damage| redactor.text(&damage.to_string())).collect();
+    snapshot("left-out", &told.join("\n"));
+    let files = unpacked(&place);
+    for damage in told.iter().map(|damage| damage.split_once(": ").unwrap().1) {
+        assert!(files["report.json"].contains(damage), "{damage}");
+    }
+    assert_eq!(files["report.txt"].matches("MISSING OR DAMAGED").count(), 1);
+    for (kernel, name) in [(LOST, "config"), (LOST, "patches/01-el7-memcg-oom.patch"), (LOST, "patches/02-nofail-lost.patch")] {
+        assert!(!files.contains_key(&format!("kernels/{kernel}/{name}")), "{name}");
+    }
+    assert!(files.contains_key("kernels/debian-6.1/config"));
+}
+
+#[test]
+fn bytes_that_are_no_text_stay_in_a_bundle() {
+    let run = run_folder(|_| ());
+    let config = run.path().join("kernels/debian-6.1/config");
+    let packed = |content: &[u8]| {
+        fs::write(&config, content).unwrap();
+        let mut case = case().1;
+        for kernel in &mut case.report.kernels {
+            kernel.build.as_mut().unwrap().configuration.config_blake3 = blake3::hash(content).to_hex().to_string();
+        }
+        case.report.save(run.path()).unwrap();
+        let redactor = Redactor::new(&Private { user: "alice".to_owned(), ..Private::default() });
+        let place = run.path().join("out.tar.zst");
+        let left_out = bundle(run.path(), &Case::load(run.path()).unwrap(), &redactor, &place).unwrap();
+        let mut archive = tar::Archive::new(zstd::Decoder::new(fs::File::open(place).unwrap()).unwrap());
+        let mut entries = archive.entries().unwrap().map(Result::unwrap);
+        let mut entry = entries.find(|entry| entry.path().unwrap().ends_with("kernels/debian-6.1/config")).unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (bytes, left_out.iter().map(ToString::to_string).collect::<String>())
+    };
+    assert_eq!(packed(b"# J\xfcrgen\n"), (b"# J\xfcrgen\n".to_vec(), String::new()));
+    let (bytes, told) = packed(b"# J\xfcrgen and alice\n");
+    assert_eq!(String::from_utf8(bytes).unwrap(), "# J\u{fffd}rgen and user\n");
+    assert!(told.ends_with("config: its bytes that aren't UTF-8, for it has private words, too"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -409,12 +480,17 @@ async fn a_run_keeps_what_went_into_its_kernels() {
     );
     case.report.kernels.push(tested);
     case.report.save(run.path()).unwrap();
-    let inputs = Case::load(run.path()).unwrap().inputs(&built.manifest.kernel);
+    let kept = Case::load(run.path()).unwrap();
+    assert_eq!(kept.damaged, []);
+    let inputs = kept.inputs(&built.manifest.kernel);
     assert_eq!(inputs.patches[0].commits, ["425be5679fd292a3c36cb1fe423086708a99f11a"]);
     assert_eq!(fs::read_to_string(run.path().join(inputs.patches[0].file.as_ref().unwrap())).unwrap(), patch);
     assert_eq!(fs::read(run.path().join(inputs.config.unwrap())).unwrap(), fs::read(&built.config).unwrap());
     let image = format!("{:x}", Sha256::digest(fs::read(&built.image).unwrap()));
     assert_eq!(inputs.results[0], ("bzImage".to_owned(), image));
+    assert_eq!(inputs.results.iter().map(|(name, _)| name).filter(|name| name.contains('/')).count(), 0);
+    let sums = fs::read_to_string(run.path().join("kernels/tiny-fixed/SHA256SUMS")).unwrap();
+    assert!(sums.ends_with(&format!("{:x}  patches/01-one.patch\n", Sha256::digest(patch))), "{sums}");
 
     // A patch that was edited since isn't the one that was built with.
     write("patches/one.patch", "something else");

@@ -228,6 +228,32 @@ fn a_bundle_is_told_from_a_report() {
 }
 
 #[test]
+fn a_damaged_event_log_is_named_with_its_line() {
+    let lab = Lab::new();
+    let mut saved: serde_json::Value =
+        serde_json::from_slice(&fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/run.json")).unwrap()).unwrap();
+    saved["kernels"][0]["results"] = serde_json::json!([{
+        "trial": {"kernel": "debian-6.1", "repeat": 1, "attempt": 1},
+        "observation": {"observation": "invalid", "fault": "host", "reason": "disk full"},
+        "seconds": 1.0, "evidence": "trials/debian-6.1.1/evidence.json", "repeated": false,
+    }]);
+    lab.write("run/report.json", saved.to_string());
+    for second in ["{\"event\":", "7"] {
+        lab.write("run/trials/debian-6.1.1/events.jsonl", format!("{{\"event\":\"x\"}}\n{second}"));
+        let (code, said) = lab.run(&["report", "run", "--bundle", "x.tar.zst"]);
+        assert!(code == 2 && said.starts_with("error: run/trials/debian-6.1.1/events.jsonl is damaged, line 2, column "), "{code} {said}");
+        assert!(said.ends_with(": bring it back as the run wrote it, or name another run's folder"), "{said}");
+        assert!(!lab.path("x.tar.zst").exists());
+    }
+    lab.write("run/trials/debian-6.1.1/events.jsonl", "{\"event\":\"x\"}\n");
+    let output = lab.command(&["report", "run", "--bundle", "x.tar.zst"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lacks = |what: &str| format!("warning: left out: debian-6.1{what}: No such file or directory (os error 2)\n");
+    assert!(said.contains(&lacks(".1: run/trials/debian-6.1.1/evidence.json")), "{said}");
+    assert!(said.contains(&lacks(": run/kernels/debian-6.1/config")), "{said}");
+}
+
+#[test]
 fn a_folder_of_somebody_else_is_no_store() {
     let lab = Lab::new();
     lab.write("pictures/images/holiday.jpg", "a beach");

@@ -53,8 +53,8 @@ pub(super) fn account(case: &Case) -> Vec<Block> {
         blocks.extend(hang_blocks(case, kernel, result, hang));
     }
     if !case.damaged.is_empty() {
-        blocks.push(Block::Heading("Missing evidence".to_owned()));
-        blocks.extend(case.damaged.iter().map(|line| Block::Paragraph(line.clone())));
+        blocks.push(Block::Heading("Missing or damaged".to_owned()));
+        blocks.extend(case.damaged.iter().map(|damage| Block::Paragraph(damage.to_string())));
     }
     blocks.push(Block::Heading("To repeat it".to_owned()));
     blocks.push(Block::Command(report.command.clone()));

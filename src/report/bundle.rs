@@ -5,19 +5,26 @@
 //!
 //! Read [`bundle`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::case::Case;
-use super::kernels::Patch;
+use super::account::distinct;
+use super::case::{Case, Damage, kept};
+use super::json::json;
+use super::kernels::{DIGESTS, KERNELS, Patch};
+use super::load::{LoadError, event};
 use super::provenance::statement;
 use super::redact::Redactor;
+use super::trials::CONSOLE;
 use super::{FILE, PAGE, bugzilla, html, junit, load_trial, markdown, trial_folder, write_whole};
 use crate::oracle::Observation;
+use crate::progress::EVENTS;
 
 /// Of zstd's levels one that makes a console small in little time.
 const LEVEL: i32 = 12;
@@ -34,82 +41,130 @@ kernels/         per kernel: configuration, compatibility changes and patches in
                  provenance.json (in-toto Statement v1 with a SLSA v1 predicate; not signed)
 SHA256SUMS       digests of all files here
 
-Host names, user names, home and cache folders and keys were replaced by other words. Digests of patches in report.json and provenance.json are those of
-the patches as they were built with. `hangproof rescore .` judges the evidence again, without a VM.
+What the run's folder lacked, or held otherwise than the run wrote it, is named in the reports (\"Missing or damaged\").
+
+Host names, user names, home and cache folders and keys were replaced by other words. Digests of configurations and patches in report.json,
+provenance.json and below kernels/ are those of the files as they were built with. `hangproof rescore .` judges the evidence again, without a VM.
 ";
 
-/// Writes a run's bundle: beside its place, then renamed.
-///
-/// # Errors
-/// When a file of the run can't be read, or the bundle can't be written.
-pub fn bundle(run: &Path, case: &Case, redactor: &Redactor, place: &Path) -> io::Result<()> {
-    let files = files(run, case, redactor)?;
-    let name = format!("{}-{}", case.report.pipeline, case.report.started.strftime("%Y%m%d-%H%M%S"));
-    let when = u64::try_from(case.report.started.as_second()).unwrap_or_default();
-    write_whole(place, &packed(&files, &redactor.text(&name), when)?)
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file of the run isn't what was written.
+    #[error(transparent)]
+    Damaged(#[from] LoadError),
+    /// It can't be written.
+    #[error(transparent)]
+    Unwritable(#[from] io::Error),
 }
 
-/// The bundle's files by name, digests included.
-fn files(run: &Path, case: &Case, redactor: &Redactor) -> io::Result<BTreeMap<String, Vec<u8>>> {
-    let other = |error: Box<dyn std::error::Error + Send + Sync>| io::Error::other(error);
-    let clean = redactor.value(case)?;
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut add =
-        |name: &Path, content: &str| files.insert(redactor.text(&name.display().to_string()), redactor.text(content).into_bytes());
-    add(Path::new("README"), README);
-    add(Path::new(FILE), &serde_json::to_string_pretty(&clean.report)?);
-    add(Path::new(PAGE), &html(&clean).map_err(|error| other(error.into()))?);
-    add(Path::new("report.txt"), &bugzilla(&clean));
-    add(Path::new("report.md"), &markdown(&clean));
-    add(Path::new("report.xml"), &junit(&clean).map_err(|error| other(error.into()))?);
-    for kernel in &case.report.kernels {
-        for result in &kernel.results {
-            let folder = trial_folder(&result.trial);
-            if let Some(text) = text_of(run, &folder.join("console.log"))? {
-                add(&folder.join("console.log"), &text);
-            }
-            if let Some(text) = text_of(run, &folder.join(crate::progress::EVENTS))? {
-                add(&folder.join(crate::progress::EVENTS), &lines(redactor, &text)?);
-            }
-            // What can't be read is named in the reports.
-            let Ok(evidence) = load_trial(run, &result.trial) else { continue };
-            add(&folder.join("evidence.json"), &serde_json::to_string_pretty(&redactor.value(&evidence)?)?);
-            if matches!(result.observation, Observation::Hang(_)) {
-                let looks = evidence.looks.iter().map(|(at, look)| format!("look {} at {at}\n{}\n\n", look.id, look.log));
-                add(&folder.join("stacks.txt"), &looks.collect::<String>());
-            }
-        }
-        let (Some(build), inputs) = (&kernel.build, case.inputs(&kernel.name)) else { continue };
-        let folder = Path::new(super::kernels::KERNELS).join(kernel.name.as_str());
-        let kept = inputs.compatibility.iter().chain(&inputs.patches).filter_map(|patch: &Patch| patch.file.clone());
-        for path in kept.chain(inputs.config.clone()).chain([folder.join("SHA256SUMS")]) {
-            if let Some(text) = text_of(run, &path)? {
-                add(&path, &text);
-            }
-        }
-        let statement = redactor.value(&statement(&case.report.hangproof, build, &inputs))?;
-        add(&folder.join("provenance.json"), &serde_json::to_string_pretty(&statement)?);
+/// Writes a run's bundle: beside its place, then renamed. Returns what was left out besides what the case says, which its reports name, too.
+///
+/// # Errors
+/// When an event log is damaged, or the bundle can't be written.
+pub fn bundle(run: &Path, case: &Case, redactor: &Redactor, place: &Path) -> Result<Vec<Damage>, BundleError> {
+    let (files, left_out) = files(run, case, redactor)?;
+    let name = format!("{}-{}", case.report.pipeline, case.report.started.strftime("%Y%m%d-%H%M%S"));
+    let when = u64::try_from(case.report.started.as_second()).unwrap_or_default();
+    write_whole(place, &packed(&files, &redactor.text(&name), when)?)?;
+    Ok(left_out)
+}
+
+/// Files by name, without private words.
+struct Files<'a> {
+    redactor: &'a Redactor,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Files<'_> {
+    /// Adds a file. What is no UTF-8 stays as it is, if it stands beside nothing private. Returns whether it didn't.
+    fn add(&mut self, name: &Path, content: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(content);
+        let clean = self.redactor.text(&text);
+        let changed = clean != text;
+        let content = if changed { clean.into_bytes() } else { content.to_vec() };
+        self.files.insert(self.redactor.text(&name.display().to_string()), content);
+        changed && matches!(text, Cow::Owned(_))
     }
+
+    fn add_value<T: Serialize + DeserializeOwned>(&mut self, name: &Path, value: &T) -> io::Result<()> {
+        let value = self.redactor.value(value)?;
+        self.add(name, serde_json::to_string_pretty(&value)?.as_bytes());
+        Ok(())
+    }
+}
+
+/// The bundle's files by name, digests included, and what was left out besides what the case says.
+fn files(run: &Path, case: &Case, redactor: &Redactor) -> Result<(BTreeMap<String, Vec<u8>>, Vec<Damage>), BundleError> {
+    let other = |error: Box<dyn std::error::Error + Send + Sync>| io::Error::other(error);
+    let mut files = Files { redactor, files: BTreeMap::new() };
+    let mut left_out = Vec::new();
+    for result in case.report.kernels.iter().flat_map(|kernel| &kernel.results) {
+        let folder = trial_folder(&result.trial);
+        let mut lost = |what: String| left_out.push(Damage::of_trial(&result.trial, what));
+        match kept(run, &folder.join(EVENTS)) {
+            Ok(log) if log.is_empty() => lost(format!("{}: it is empty", run.join(&folder).join(EVENTS).display())),
+            Ok(log) => {
+                files.add(&folder.join(EVENTS), events(redactor, &run.join(&folder).join(EVENTS), &log)?.as_bytes());
+            }
+            Err(error) => lost(error.to_string()),
+        }
+        // What can't be read is named by the case.
+        let evidence = load_trial(run, &result.trial);
+        match kept(run, &folder.join(CONSOLE)) {
+            Ok(console) => {
+                files.add(&folder.join(CONSOLE), &console);
+            }
+            Err(error) if evidence.is_ok() => lost(error.to_string()),
+            Err(_) => {}
+        }
+        let Ok(evidence) = evidence else { continue };
+        files.add_value(&folder.join("evidence.json"), &evidence)?;
+        if matches!(result.observation, Observation::Hang(_)) {
+            let looks = evidence.looks.iter().map(|(at, look)| format!("look {} at {at}\n{}\n\n", look.id, look.log));
+            files.add(&folder.join("stacks.txt"), looks.collect::<String>().as_bytes());
+        }
+    }
+    for kernel in distinct(&case.report) {
+        let (Some(build), inputs) = (&kernel.build, case.inputs(&kernel.name)) else { continue };
+        let folder = Path::new(KERNELS).join(kernel.name.as_str());
+        let patches = inputs.compatibility.iter().chain(&inputs.patches).filter_map(|patch: &Patch| patch.file.clone());
+        for path in patches.chain(inputs.config.clone()).chain([folder.join(DIGESTS)]) {
+            // What can't be read is named by the case.
+            let Ok(content) = kept(run, &path) else { continue };
+            if files.add(&path, &content) {
+                let what = format!("{}: its bytes that aren't UTF-8, for it has private words, too", run.join(&path).display());
+                left_out.push(Damage::of_kernel(&kernel.name, what));
+            }
+        }
+        files.add_value(&folder.join("provenance.json"), &statement(&case.report.hangproof, build, &inputs))?;
+    }
+    let damaged = case.damaged.iter().chain(&left_out).cloned().collect();
+    let clean = redactor.value(&Case { damaged, ..case.clone() }).map_err(io::Error::from)?;
+    for (name, content) in [
+        ("README", README.to_owned()),
+        (FILE, json(&clean).map_err(io::Error::from)?),
+        (PAGE, html(&clean).map_err(|error| other(error.into()))?),
+        ("report.txt", bugzilla(&clean)),
+        ("report.md", markdown(&clean)),
+        ("report.xml", junit(&clean).map_err(|error| other(error.into()))?),
+    ] {
+        files.add(Path::new(name), content.as_bytes());
+    }
+    let mut files = files.files;
     let sums: String = files.iter().map(|(name, content)| format!("{:x}  {name}\n", Sha256::digest(content))).collect();
-    files.insert("SHA256SUMS".to_owned(), sums.into_bytes());
-    Ok(files)
+    files.insert(DIGESTS.to_owned(), sums.into_bytes());
+    Ok((files, left_out))
 }
 
 /// JSON lines, each redacted as a value: in JSON's own spelling a word may stand behind the `n` of a line feed.
-fn lines(redactor: &Redactor, text: &str) -> io::Result<String> {
-    let line = |line: &str| Ok(format!("{}\n", redactor.value(&serde_json::from_str::<serde_json::Value>(line)?)?));
-    text.lines().map(line).collect()
-}
-
-/// A text of the run's folder; none if it isn't there. A link is none of the run's files.
-fn text_of(run: &Path, path: &Path) -> io::Result<Option<String>> {
-    let path: PathBuf = run.join(path);
-    match fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_file() => Ok(Some(String::from_utf8_lossy(&fs::read(&path)?).into_owned())),
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+fn events(redactor: &Redactor, path: &Path, log: &[u8]) -> Result<String, BundleError> {
+    let mut text = String::new();
+    for (line, number) in log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).zip(1..) {
+        let value = redactor.value(&event(path, number, line)?).map_err(io::Error::from)?;
+        text.push_str(&format!("{value}\n"));
     }
+    Ok(text)
 }
 
 /// A compressed tar archive with everything in the folder `name`.

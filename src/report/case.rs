@@ -1,10 +1,14 @@
 //! All that a report is made from, read once from a run's folder.
 //!
-//! The only file of the reports that reads. What can't be read is named and left out: a report of what there is is worth more than none.
+//! What can't be read, or isn't what the run wrote, is named and left out: a report of what there is is worth more than none.
 //!
 //! Read [`Case`] first.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -27,10 +31,43 @@ pub struct Case {
     pub trials: BTreeMap<String, Seen>,
     /// What went into the kernels, as far as the run kept it.
     pub inputs: BTreeMap<Name, Inputs>,
-    /// One line for each trial whose evidence is missing or can't be read.
-    pub damaged: Vec<String>,
+    /// What was left out.
+    pub damaged: Vec<Damage>,
     /// The answer of `prove`, if the run was one.
     pub proof: Option<ProofSummary>,
+}
+
+/// A file of the run that is missing, can't be read, or isn't what the run wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Damage {
+    /// The kernel that it is about.
+    pub kernel: Name,
+    /// The kernel's trial that it is about; none if it went into the kernel.
+    pub trial: Option<TrialId>,
+    /// The file, and what is wrong with it.
+    pub what: String,
+}
+
+impl Damage {
+    /// About a trial.
+    pub(super) fn of_trial(trial: &TrialId, what: String) -> Self {
+        Self { kernel: trial.kernel.clone(), trial: Some(trial.clone()), what }
+    }
+
+    /// About what went into a kernel.
+    pub(super) fn of_kernel(kernel: &Name, what: String) -> Self {
+        Self { kernel: kernel.clone(), trial: None, what }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.trial {
+            Some(trial) => write!(f, "{trial}: {}", self.what),
+            None => write!(f, "{}: {}", self.kernel, self.what),
+        }
+    }
 }
 
 impl Case {
@@ -47,11 +84,13 @@ impl Case {
                     Ok(evidence) => {
                         trials.insert(result.trial.to_string(), Seen::of(&evidence, &result.observation));
                     }
-                    Err(error) => damaged.push(format!("{}: {error}", result.trial)),
+                    Err(error) => damaged.push(Damage::of_trial(&result.trial, error.to_string())),
                 }
             }
-            if let Some(build) = &kernel.build {
-                inputs.insert(kernel.name.clone(), load_inputs(run, &kernel.name, build));
+            if let (Some(build), Entry::Vacant(entry)) = (&kernel.build, inputs.entry(kernel.name.clone())) {
+                let (found, wrong) = load_inputs(run, &kernel.name, build);
+                entry.insert(found);
+                damaged.extend(wrong.into_iter().map(|what| Damage::of_kernel(&kernel.name, what)));
             }
         }
         let proof = report.proof.as_ref().map(ProofSummary::of);
@@ -70,6 +109,12 @@ impl Case {
         self.inputs.get(kernel).cloned().unwrap_or_default()
     }
 
+    /// What is wrong with a trial's files, or else with what went into a kernel.
+    pub(super) fn damage(&self, kernel: &Name, trial: Option<&TrialId>) -> Vec<&str> {
+        let about = |damage: &&Damage| damage.kernel == *kernel && damage.trial.as_ref() == trial;
+        self.damaged.iter().filter(about).map(|damage| damage.what.as_str()).collect()
+    }
+
     /// `uname -r`, as the kernel's trials said it.
     #[must_use]
     pub fn version(&self, kernel: &KernelReport) -> Option<&str> {
@@ -83,7 +128,12 @@ pub fn arm(kernel: &KernelReport) -> String {
     kernel.mitigation.as_ref().map_or_else(|| kernel.name.to_string(), |mitigation| format!("{} with {mitigation}", kernel.name))
 }
 
-/// Reads a small text file of a run's folder; none if it isn't there.
-pub(super) fn text_of(path: &Path) -> Option<String> {
-    Some(String::from_utf8_lossy(&input::read(path, input::LARGEST_TEXT).ok()?).into_owned())
+/// Reads a file of the run's folder. A link is none of them.
+pub(super) fn kept(run: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let path = run.join(path);
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    if fs::symlink_metadata(&path).map_err(named)?.is_symlink() {
+        return Err(named(io::Error::new(io::ErrorKind::InvalidInput, "it is a link, and none of the run's files is one")));
+    }
+    input::read(&path, input::LARGEST_TEXT).map_err(named)
 }

@@ -87,6 +87,7 @@ struct TrialView<'a> {
     console: String,
     evidence: String,
     events: String,
+    damaged: Vec<&'a str>,
 }
 
 /// What went into a kernel.
@@ -100,6 +101,7 @@ struct BuildView<'a> {
     inputs: Inputs,
     /// Compatibility changes, and the user's patches.
     patches: [(&'static str, Vec<Patch>); 2],
+    damaged: Vec<&'a str>,
 }
 
 impl Patch {
@@ -210,6 +212,7 @@ fn trial<'a>(case: &'a Case, result: &'a TrialReport, scale: f64) -> TrialView<'
         console: link("console.log"),
         evidence: link("evidence.json"),
         events: link(crate::progress::EVENTS),
+        damaged: case.damage(&result.trial.kernel, Some(&result.trial)),
     }
 }
 
@@ -234,6 +237,7 @@ fn build<'a>(case: &'a Case, kernel: &'a KernelReport) -> BuildView<'a> {
         toolchain: build.map_or_else(String::new, toolchain),
         patches: [("compatibility", inputs.compatibility.clone()), ("patches", inputs.patches.clone())],
         inputs,
+        damaged: case.damage(&kernel.name, None),
     }
 }
 

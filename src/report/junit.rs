@@ -61,7 +61,9 @@ fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
     for last in kernel.results.iter().filter(|result| result.counts()) {
         let earlier = kernel.results.iter().filter(|result| result.repeated && result.trial.repeat == last.trial.repeat);
         let mut trial = TestCase::new(format!("trial {}", last.trial.repeat), trial_status(kernel, last, earlier));
-        trial.set_classname(XmlString::new(&arm)).set_time(time(last)).set_system_out(plain(&last.observation.detail()));
+        let damaged = case.damage(&kernel.name, Some(&last.trial)).into_iter().map(|what| format!("\nmissing or damaged: {}", plain(what)));
+        let said = plain(&last.observation.detail()) + &damaged.collect::<String>();
+        trial.set_classname(XmlString::new(&arm)).set_time(time(last)).set_system_out(said);
         suite.add_test_case(trial);
     }
     let total: f64 = kernel.results.iter().map(|result| result.seconds).sum();
@@ -75,6 +77,9 @@ fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
         compatibility.chain(build.patches.iter().map(|patch| ("patch", patch.path.display().to_string())))
     }) {
         suite.add_property((what, plain(&change).as_str()));
+    }
+    for what in case.damage(&kernel.name, None) {
+        suite.add_property(("missing or damaged", plain(what).as_str()));
     }
     suite
 }

@@ -1,4 +1,4 @@
-//! What went into a run's kernels, kept in the run's folder: `kernels/NAME/` with the configuration, the patches and the results' digests.
+//! What went into a run's kernels, kept in the run's folder: `kernels/NAME/` with the configuration, the patches, and digests of both and of the results.
 //!
 //! Small files only, so that a report and a bundle need neither the store nor the definitions, which may have changed since. A patch is kept only
 //! if it still is the one that was built with.
@@ -14,7 +14,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::case::text_of;
+use super::case::kept;
 use super::text::compiled;
 use super::write_whole;
 use crate::build::{Applied, Built, FileRecord, Manifest};
@@ -25,7 +25,8 @@ use crate::spec::Name;
 pub const KERNELS: &str = "kernels";
 
 const CONFIG: &str = "config";
-const DIGESTS: &str = "SHA256SUMS";
+/// Digests of a kernel's results and of what was kept of it, or of a bundle's files.
+pub(super) const DIGESTS: &str = "SHA256SUMS";
 const PATCHES: &str = "patches";
 const COMPATIBILITY: &str = "compatibility";
 
@@ -70,7 +71,7 @@ pub fn save_inputs(run: &Path, definitions: &Path, built: &Built) -> io::Result<
     let folder = run.join(KERNELS).join(manifest.kernel.as_str());
     fs::create_dir_all(&folder)?;
     fs::copy(&built.config, folder.join(CONFIG))?;
-    let mut missing = Vec::new();
+    let (mut missing, mut patches) = (Vec::new(), String::new());
     let compatibility: Vec<FileRecord> = manifest.compatibility.iter().filter_map(Applied::file).collect();
     for (kind, records) in [(COMPATIBILITY, &compatibility), (PATCHES, &manifest.patches)] {
         for (index, record) in records.iter().enumerate() {
@@ -83,7 +84,9 @@ pub fn save_inputs(run: &Path, definitions: &Path, built: &Built) -> io::Result<
                 continue;
             }
             fs::create_dir_all(folder.join(kind))?;
-            write_whole(&folder.join(kind).join(kept_name(index, record)), &content)?;
+            let name = kept_name(kind, index, record);
+            write_whole(&folder.join(&name), &content)?;
+            patches.push_str(&format!("{}  {name}\n", sha256(&content)));
         }
     }
     let mut digests = String::new();
@@ -92,48 +95,104 @@ pub fn save_inputs(run: &Path, definitions: &Path, built: &Built) -> io::Result<
         io::copy(&mut input::open(path)?, &mut hasher)?;
         digests.push_str(&format!("{:x}  {}\n", hasher.finalize(), file_name(path)));
     }
+    digests.push_str(&patches);
     write_whole(&folder.join(DIGESTS), digests.as_bytes())?;
     Ok(missing)
 }
 
-/// What the run's folder has of a kernel.
-pub(super) fn load_inputs(run: &Path, kernel: &Name, build: &Manifest) -> Inputs {
+/// What the run's folder has of a kernel, and what is wrong with that, a line for each file.
+pub(super) fn load_inputs(run: &Path, kernel: &Name, build: &Manifest) -> (Inputs, Vec<String>) {
     let folder = Path::new(KERNELS).join(kernel.as_str());
-    let read = |kind: &str, index: usize, record: &FileRecord| patch(run, &folder.join(kind).join(kept_name(index, record)), record);
+    let mut wrong = Vec::new();
+    let results = digests(run, &folder, &mut wrong);
+    let mut shelf = Shelf { run, folder, digests: &results, wrong };
+    let config = shelf.has(CONFIG, &build.configuration.config_blake3).map(|_| shelf.folder.join(CONFIG));
     let mut patches = 0..;
     let compatibility = build.compatibility.iter().map(|applied| match applied.file() {
-        Some(record) => read(COMPATIBILITY, patches.next().unwrap_or_default(), &record),
+        Some(record) => shelf.patch(COMPATIBILITY, patches.next().unwrap_or_default(), &record),
         None => Patch { name: applied.shown(), blake3: None, sha256: None, subject: None, commits: Vec::new(), file: None },
     });
-    let digests = text_of(&run.join(&folder).join(DIGESTS)).unwrap_or_default();
-    let pair = |line: &str| line.split_once("  ").map(|(digest, name)| (name.to_owned(), digest.to_owned()));
-    let config = folder.join(CONFIG);
-    Inputs {
-        results: digests.lines().filter_map(pair).collect(),
-        config: run.join(&config).is_file().then_some(config),
-        compatibility: compatibility.collect(),
-        patches: build.patches.iter().enumerate().map(|(index, record)| read(PATCHES, index, record)).collect(),
+    let compatibility = compatibility.collect();
+    let patches = build.patches.iter().enumerate().map(|(index, record)| shelf.patch(PATCHES, index, record)).collect();
+    let wrong = shelf.wrong;
+    // What went in isn't a result.
+    let results = results.into_iter().filter(|(name, _)| !name.contains('/')).collect();
+    (Inputs { results, config, compatibility, patches }, wrong)
+}
+
+/// What the list of digests says, by the file's name.
+fn digests(run: &Path, folder: &Path, wrong: &mut Vec<String>) -> Vec<(String, String)> {
+    let path = folder.join(DIGESTS);
+    let list = match kept(run, &path) {
+        Ok(list) if list.is_empty() => {
+            wrong.push(format!("{}: it is empty", run.join(path).display()));
+            return Vec::new();
+        }
+        Ok(list) => list,
+        Err(error) => {
+            wrong.push(error.to_string());
+            return Vec::new();
+        }
+    };
+    let mut digests = Vec::new();
+    for (index, line) in String::from_utf8_lossy(&list).lines().enumerate() {
+        match line.split_once("  ") {
+            Some((digest, name)) => digests.push((name.to_owned(), digest.to_owned())),
+            None => wrong.push(format!("{}: line {}: not `DIGEST  name`", run.join(&path).display(), index + 1)),
+        }
+    }
+    digests
+}
+
+/// What was kept of a kernel.
+struct Shelf<'a> {
+    run: &'a Path,
+    /// Relative to the run's.
+    folder: PathBuf,
+    digests: &'a [(String, String)],
+    wrong: Vec<String>,
+}
+
+impl Shelf<'_> {
+    /// The file, if it is what the kernel was built with.
+    fn has(&mut self, name: &str, blake3: &str) -> Option<Vec<u8>> {
+        let path = self.folder.join(name);
+        let content = kept(self.run, &path).map_err(|error| self.wrong.push(error.to_string())).ok()?;
+        let path = self.run.join(path);
+        if blake3::hash(&content).to_hex().as_str() != blake3 {
+            self.wrong.push(format!("{}: it isn't what the kernel was built with, whose digest is in report.json", path.display()));
+            return None;
+        }
+        let listed = self.digests.iter().find(|(listed, _)| listed == name);
+        if listed.is_some_and(|(_, digest)| *digest != sha256(&content)) {
+            self.wrong.push(format!("{}: it isn't what {DIGESTS} beside it lists", path.display()));
+        }
+        Some(content)
+    }
+
+    fn patch(&mut self, kind: &str, index: usize, record: &FileRecord) -> Patch {
+        let name = kept_name(kind, index, record);
+        let content = self.has(&name, &record.blake3);
+        let header = content.as_deref().map(|content| header(&String::from_utf8_lossy(content)));
+        let Header { subject, commits } = header.unwrap_or_default();
+        Patch {
+            name: file_name(&record.path),
+            blake3: Some(record.blake3.clone()),
+            sha256: content.as_deref().map(sha256),
+            subject,
+            commits,
+            file: content.is_some().then(|| self.folder.join(name)),
+        }
     }
 }
 
-fn patch(run: &Path, kept: &Path, record: &FileRecord) -> Patch {
-    let content =
-        input::read(&run.join(kept), input::LARGEST_TEXT).ok().filter(|content| blake3::hash(content).to_hex().as_str() == record.blake3);
-    let header = content.as_deref().map(|content| header(&String::from_utf8_lossy(content)));
-    let Header { subject, commits } = header.unwrap_or_default();
-    Patch {
-        name: file_name(&record.path),
-        blake3: Some(record.blake3.clone()),
-        sha256: content.as_deref().map(|content| format!("{:x}", Sha256::digest(content))),
-        subject,
-        commits,
-        file: content.is_some().then(|| kept.to_owned()),
-    }
+fn sha256(content: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(content))
 }
 
 /// Patches are applied in order, and two may have one name in two folders.
-fn kept_name(index: usize, record: &FileRecord) -> String {
-    format!("{:02}-{}", index + 1, file_name(&record.path))
+fn kept_name(kind: &str, index: usize, record: &FileRecord) -> String {
+    format!("{kind}/{:02}-{}", index + 1, file_name(&record.path))
 }
 
 fn file_name(path: &Path) -> String {

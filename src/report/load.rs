@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 /// Why a run's report can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +48,25 @@ pub enum LoadError {
 pub(super) fn parsed<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, LoadError> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let damaged = |problem: String| LoadError::Damaged { path: path.to_owned(), problem };
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| damaged(said(error.path().to_string(), error.inner())))?;
-    reader.end().map_err(|error| damaged(said(".".to_owned(), &error)))?;
+    let said = |path: String, error: &serde_json::Error| damaged(said(error.line(), path, error));
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| said(error.path().to_string(), error.inner()))?;
+    reader.end().map_err(|error| said(".".to_owned(), &error))?;
     Ok(value)
 }
 
-/// The place first, as in `line 3, column 5 (kernels[0].verdict): unknown variant`.
-fn said(path: String, error: &serde_json::Error) -> String {
-    let (line, column, whole) = (error.line(), error.column(), error.to_string());
-    let what = whole.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&whole);
+/// What a line of an event log holds; `number` counts from 1.
+///
+/// # Errors
+/// When that is no event.
+pub(super) fn event(path: &Path, number: usize, line: &[u8]) -> Result<Value, LoadError> {
+    let damaged = |error| LoadError::Damaged { path: path.to_owned(), problem: said(number, String::new(), &error) };
+    serde_json::from_slice::<Map<_, _>>(line).map(Value::Object).map_err(damaged)
+}
+
+/// The place first, as in `line 3, column 5 (kernels[0].verdict): unknown variant`. `line` is the file's, which may be read line by line.
+fn said(line: usize, path: String, error: &serde_json::Error) -> String {
+    let (column, whole) = (error.column(), error.to_string());
+    let what = whole.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&whole);
     // What broke off in a key has no path yet.
     let path = path.trim_end_matches('?').trim_end_matches('.');
     let path = if path.is_empty() { String::new() } else { format!(" ({path})") };

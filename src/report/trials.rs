@@ -15,7 +15,8 @@ use crate::input;
 use crate::plan::TrialId;
 
 const EVIDENCE: &str = "evidence.json";
-const CONSOLE: &str = "console.log";
+/// The console of a trial.
+pub(super) const CONSOLE: &str = "console.log";
 
 /// Largest of them: a console is cut at a few MiB; a look has up to 8 MiB, and a trial some dozens of them.
 const LARGEST: u64 = 1 << 30;

@@ -1,0 +1,37 @@
+//! A report as data: what the run saved, and beside each trial and kernel what is missing or damaged of it now.
+//!
+//! A run's folder with it as its `report.json` is read again; what it says of damage is then looked at anew.
+//!
+//! Read [`json`].
+
+use serde_json::Value;
+
+use super::case::Case;
+
+/// The report as JSON.
+///
+/// # Errors
+/// Never in practice: everything in it was read from JSON.
+pub fn json(case: &Case) -> serde_json::Result<String> {
+    if case.damaged.is_empty() {
+        return serde_json::to_string_pretty(&case.report);
+    }
+    let mut report = serde_json::to_value(&case.report)?;
+    for (kernel, shown) in case.report.kernels.iter().zip(items(&mut report["kernels"])) {
+        note(shown, &case.damage(&kernel.name, None));
+        for (result, shown) in kernel.results.iter().zip(items(&mut shown["results"])) {
+            note(shown, &case.damage(&kernel.name, Some(&result.trial)));
+        }
+    }
+    serde_json::to_string_pretty(&report)
+}
+
+fn items(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    value.as_array_mut().into_iter().flatten()
+}
+
+fn note(shown: &mut Value, damage: &[&str]) {
+    if !damage.is_empty() {
+        shown["damaged"] = damage.into();
+    }
+}
