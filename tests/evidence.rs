@@ -14,7 +14,7 @@ use hangproof::event::Events;
 use hangproof::evidence::{At, Evidence, VmEnd};
 use hangproof::oracle::hang::{Likeness, Signature, Stuck, likeness};
 use hangproof::oracle::tasks;
-use hangproof::oracle::{Asked, Digest, Hang, Judgement, Observation, Witness, judge, observe};
+use hangproof::oracle::{Asked, Digest, Hang, Judgement, Observation, Witness, judge, observe, progress};
 use hangproof::plan::TrialId;
 use hangproof::report::{load_trial, trial_folder};
 use hangproof::spec::{HangSignature, load as load_definitions};
@@ -31,9 +31,12 @@ const TRIALS: [(&str, &str); 5] = [
     ("hang-4x8-flags", "debian-6.1-el7mm-nofail-lost"),
 ];
 
+/// A trial that was given up after 120 s of silence, and its kernel: the host's CPUs were three times too busy.
+const FORCED: (&str, &str) = ("forced-4x8", "debian-6.1-el7mm");
+
 /// Unpacks a saved trial and loads it as `rescore` does.
 fn load(name: &str) -> Evidence {
-    let kernel = TRIALS.iter().find(|(trial, _)| *trial == name).unwrap().1;
+    let kernel = TRIALS.iter().chain([&FORCED]).find(|(trial, _)| *trial == name).unwrap().1;
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evidence").join(name);
     let run = tempfile::tempdir().unwrap();
     let trial = TrialId { kernel: kernel.parse().unwrap(), mitigation: None, repeat: 1, attempt: 1 };
@@ -169,6 +172,33 @@ fn a_standstill_that_recovers_is_no_hang_at_any_moment() {
         let judgement = judge(&cut, &Digest::of(&cut), Asked::default(), At(second * 1000));
         assert!(matches!(judgement, Judgement::Open(_)), "at {second} s: {judgement:?}");
     }
+}
+
+#[test]
+fn silence_is_no_hang_so_soon_while_the_charges_that_are_waited_for_are_forced() {
+    let mut evidence = load(FORCED.0);
+    let (end, limit) = (evidence.end.take().unwrap().0, evidence.rules.limits.silence);
+    let judged = |evidence: &Evidence| judge(evidence, &Digest::of(evidence), Asked::default(), end);
+    let last = progress(&evidence, end).last;
+    assert!(end.since(last) >= limit);
+    assert!(matches!(judged(&evidence), Judgement::Open(_)), "{:?}", judged(&evidence));
+    let (_, look) = evidence.looks.last_mut().unwrap();
+    let signature = |look: &Look| Signature::of([&Stuck::of(look, &tasks::parse(&look.log))], "");
+    assert!(!signature(look).ring);
+    // Without the kernel's word it is what a lost flag looks like.
+    look.reclaims.clear();
+    assert!(signature(look).ring);
+    let Judgement::Closed(Observation::Hang(hang)) = judged(&evidence) else { panic!("{:?}", judged(&evidence)) };
+    assert!(matches!(hang.witness, Witness::Silence { .. }));
+    // Nor does it take for ever.
+    let mut evidence = load(FORCED.0);
+    let later = last.after(limit * 3);
+    evidence.beats.extend(evidence.beats.last().cloned().map(|(_, mut beat)| {
+        beat.seq += 2 * later.since(end).as_secs();
+        (later, beat)
+    }));
+    evidence.end = Some((later, VmEnd::Stopped));
+    assert!(matches!(observe(&evidence), Observation::Hang(_)), "{:?}", observe(&evidence));
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,6 +100,12 @@ impl Digest {
         self.stuck.push((at, Stuck::of(look, &tasks)));
     }
 
+    /// Whether the last look after `progress` shows a commit that waits only for charges which are forced in the end.
+    #[must_use]
+    pub fn waits_for_forced(&self, progress: At) -> bool {
+        self.waits.last().is_some_and(|(at, ring)| *at > progress && ring.as_ref().is_some_and(Ring::is_open))
+    }
+
     /// The closed wait that stands in two looks, both after `progress` and at least `interval` apart, and in all between them; and the later look's time.
     #[must_use]
     pub fn lasting_wait(&self, progress: At, interval: Duration) -> Option<(At, ClosedWait)> {

@@ -159,24 +159,26 @@ impl Stuck {
     pub fn of(look: &Look, asleep: &[Task]) -> Self {
         let running = wait::running(look);
         let dying: BTreeSet<u32> = look.dying.iter().map(|task| task.tid).collect();
-        Self::from_tasks(asleep, &running, &wait::spinning(look), &dying)
+        Self::from_tasks(asleep, &running, &wait::spinning(look), &dying, &wait::forced(look))
     }
 
     /// The stuck tasks of the reports that khungtaskd writes to the console.
     #[must_use]
     pub fn reported(console: &str) -> Self {
-        Self::from_tasks(&tasks::parse(console), &[], &[], &BTreeSet::new())
+        Self::from_tasks(&tasks::parse(console), &[], &[], &BTreeSet::new(), &BTreeSet::new())
     }
 
-    /// `spinning` tasks are stuck as sleeping ones are; one that runs and sleeps by turns can hold a handle all the same.
-    fn from_tasks(listed: &[Task], running: &[Task], spinning: &[Task], dying: &BTreeSet<u32>) -> Self {
+    /// `spinning` tasks are stuck as sleeping ones are; one that runs and sleeps by turns can hold a handle all the same. One whose charge is `forced` holds
+    /// nothing up for ever.
+    fn from_tasks(listed: &[Task], running: &[Task], spinning: &[Task], dying: &BTreeSet<u32>, forced: &BTreeSet<u32>) -> Self {
         let asleep: BTreeMap<u32, &Task> = listed.iter().filter(|task| task.state == 'D').map(|task| (task.tid, task)).collect();
         let stuck = || asleep.values().copied().chain(spinning);
         let journal =
             asleep.values().any(|task| task.comm.starts_with("jbd2/") && Stand::of(task).is_some_and(|stand| stand.waits_for_handles()));
         let awake = || listed.iter().filter(|task| task.state == 'R').chain(running);
         let all = || asleep.values().copied().chain(awake());
-        let holders: BTreeSet<u32> = all().filter(|task| wait::retries_with_handle(task)).map(|task| task.tid).collect();
+        let holders = all().filter(|task| wait::retries_with_handle(task) && !forced.contains(&task.tid));
+        let holders: BTreeSet<u32> = holders.map(|task| task.tid).collect();
         let locked = all().any(wait::locks_buffer);
         let waits = |task: &&Task| wait::waits_for_commit(task) || (locked && wait::waits_for_buffer(task));
         let dies = dying.iter().any(|tid| holders.contains(tid) || asleep.get(tid).is_some_and(waits));

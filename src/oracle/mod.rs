@@ -210,7 +210,9 @@ const LIVED: f64 = 0.5;
 /// What to do about a guest that lived too slowly.
 const FREE_CPUS: &str = "free the host's CPUs, or run fewer VMs at once";
 
-/// A guest that lives too slowly for a judgement is given up after so many times the long limit.
+/// A guest that lives too slowly for a judgement is given up after so many times the long limit. That long is silence no hang either while the kernel says of
+/// the charges that are waited for that they are forced in the end: on a host of 2 CPUs with 6 busy threads two healthy kernels did nothing else for
+/// 120 s (`tests/evidence/forced-4x8`).
 const GIVE_UP: u32 = 3;
 
 /// After its duration a reproducer gets so much (scaled) to end by itself; one that never ends has then run its full time.
@@ -510,7 +512,8 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
     let beat = evidence.beats.last().map_or_else(At::default, |(at, _)| *at);
     let quiet = scaled(evidence, BEATS_MISSED);
     if now.since(beat) <= quiet {
-        let limit = if slow { last_progress.after(rules.limits.silence * GIVE_UP) } else { limit };
+        let patient = slow || digest.waits_for_forced(last_progress);
+        let limit = if patient { last_progress.after(rules.limits.silence * GIVE_UP) } else { limit };
         if now >= limit && slow {
             let (lived, silence) = (lived.as_secs(), now.since(last_progress).as_secs());
             let reason = format!("the guest lived for {lived} s of {silence} s without progress: {FREE_CPUS}");

@@ -114,6 +114,11 @@ impl Charge {
         let forced = self.flags.iter().any(|flags| flags.contains(FORCED));
         !forced && (self.spins || (self.reclaims && self.tried))
     }
+
+    /// Whether it is forced in the end, by all that was noted of it.
+    fn is_forced(&self) -> bool {
+        self.reclaims && self.tried && self.flags.iter().all(|flags| flags.contains(FORCED))
+    }
 }
 
 impl Ring {
@@ -165,6 +170,12 @@ impl Ring {
     #[must_use]
     pub fn certain(&self) -> Option<ClosedWait> {
         self.closed(Charge::may_fail)
+    }
+
+    /// Whether every holder's charge is forced in the end: by the kernel's own word the wait isn't closed, however long it lasts.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.holders.values().all(Charge::is_forced)
     }
 
     /// What stands in this look and in a later one, whose word it is on the holders' charges: what the kernel said of tries before this look may have been
@@ -237,6 +248,12 @@ pub(super) fn running(look: &Look) -> Vec<Task> {
 
 fn task_of(task: &Running) -> Task {
     Task::with_stack(task.tid, &task.comm, 'R', &task.stack)
+}
+
+/// The tasks of which the kernel notes only charges that are forced in the end.
+pub(super) fn forced(look: &Look) -> BTreeSet<u32> {
+    let forced = |tid: u32| look.reclaims.iter().filter(|reclaim| reclaim.tid == tid).all(|reclaim| reclaim.flags.contains(FORCED));
+    look.reclaims.iter().map(|reclaim| reclaim.tid).filter(|tid| forced(*tid)).collect()
 }
 
 /// Whether a task waits for a commit, or for a locked transaction.

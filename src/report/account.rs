@@ -106,7 +106,8 @@ pub(super) fn done_text(report: &Report) -> String {
     let state = if report.complete { "" } else { " The run was cut short." };
     let rules = format!(
         "A hang is silence of two clocks (the reproducer's operations, and a small write and fsync outside any memory cgroup) while the VM is proven \
-         alive: for {} s with the same closed wait in two looks at the tasks, or for {} s.",
+         alive: for {} s with the same closed wait in two looks at the tasks, or for {} s (three times that while the kernel says of each charge that is \
+         waited for that it is forced in the end).",
         limits.stall.mul_f64(host.accelerator.scale()).as_secs_f64(),
         limits.silence.mul_f64(host.accelerator.scale()).as_secs_f64()
     );
