@@ -104,7 +104,8 @@ enum Command {
     Bisect(BisectArguments),
     /// Test the checked-out commit for `git bisect run`: exits with 0 for good, 1 for bad, 125 if that can't be told, 128 for our own trouble
     BisectStep(StepArguments),
-    /// Judge a run's saved evidence again, without a VM
+    /// Judge a run's saved evidence again, without a VM: exits as the verdicts are now, or with 2 if the report says otherwise than its evidence though
+    /// this version wrote it
     Rescore {
         /// The run's folder
         run: PathBuf,
@@ -394,8 +395,8 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             show(&doctor::table(&checks))?;
             return Ok(if checks.iter().all(|check| check.fine()) { Exit::Expected } else { Exit::Trouble });
         }
-        Command::Rescore { run } => return rescored(&run),
-        Command::Report { run, format, out, bundle } => return reported(&run, format, out.as_deref(), bundle.as_deref()),
+        Command::Rescore { run } => return rescored(run_of(&run)),
+        Command::Report { run, format, out, bundle } => return reported(run_of(&run), format, out.as_deref(), bundle.as_deref()),
         Command::Gc { keep_days, max_size, dry_run } => return collect(keep_days, max_size, dry_run),
         Command::List | Command::Build { .. } | Command::Image { .. } | Command::Run(_) | Command::Shell { .. } => {}
         Command::Prove(_) | Command::Calibrate(_) | Command::Bisect(_) | Command::BisectStep(_) => {}
@@ -848,7 +849,25 @@ fn rescored(folder: &std::path::Path) -> Result<Exit> {
         let what = format!("{count} of {} trials can't be judged again and count as invalid here:\n  {list}", again.trials);
         return Err(Usage(format!("{what}\nbring back the run's folder as it was written")).into());
     }
+    let (wrote, this) = (&saved.hangproof, env!("CARGO_PKG_VERSION"));
+    if !again.changes.is_empty() && wrote != this {
+        show(&format!("hangproof {wrote} wrote the report, this is {this}"))?;
+    } else if !again.changes.is_empty() {
+        let places = report::counted(again.changes.len() as u64, "place");
+        return Err(Usage(format!(
+            "{} says otherwise than the evidence beside it, in {places}: one of them was edited, or another build of hangproof {this} wrote it: \
+             bring back the run's folder as it was written",
+            folder.join(report::FILE).display()
+        ))
+        .into());
+    }
     Ok(again.report.exit())
+}
+
+/// The run's folder, of which one may have named the report.
+fn run_of(named: &Path) -> &Path {
+    let folder = named.parent().filter(|_| named.ends_with(report::FILE) && named.is_file());
+    folder.map_or(named, |folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
 fn reported(
@@ -875,6 +894,11 @@ fn reported(
             BundleError::Damaged(error) => Usage(error.to_string()).into(),
             BundleError::Unwritable(error) => unwritable(&place, error),
         })?;
+    }
+    if source.is_altered() {
+        let (report, run) = (run.join(report::FILE), quoted(run.display().to_string()));
+        let told = format!("{} says otherwise than the evidence beside it: `hangproof rescore {run}` says where", report.display());
+        complain(&plain(&format!("warning: {told}")));
     }
     source.damaged().iter().for_each(|line| complain(&plain(&format!("warning: left out: {line}"))));
     Ok(Exit::Expected)

@@ -121,6 +121,12 @@ impl Saved {
         Ok(place)
     }
 
+    /// Whether the report says otherwise than its evidence.
+    #[must_use]
+    pub fn is_altered(&self) -> bool {
+        self.case.altered
+    }
+
     /// What was left out.
     #[must_use]
     pub fn damaged(&self) -> &[Damage] {

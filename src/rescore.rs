@@ -1,7 +1,8 @@
 //! Judges a run's saved evidence again, without a VM.
 //!
 //! It reads what the trials saved and applies today's oracle; the saved report is not changed. What comes out otherwise is listed. A trial whose evidence
-//! can't be read proves nothing: it counts as invalid, and the others are judged all the same.
+//! can't be read proves nothing: it counts as invalid, and the others are judged all the same. Whose fault a change is, `cli` says: another version's oracle is
+//! nobody's.
 //!
 //! Read [`rescore`].
 
@@ -34,7 +35,7 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     let mut kernels = Vec::new();
     let mut loads = HashMap::new();
     for kernel in &saved.kernels {
-        let mut results = Vec::new();
+        let (mut results, before) = (Vec::new(), changes.len());
         for result in &kernel.results {
             let observation = match load_trial(folder, &result.trial) {
                 Ok(evidence) => {
@@ -57,9 +58,13 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
             results.push(TrialReport { observation, ..result.clone() });
         }
         let now = KernelReport::new(kernel.cell(), results, kernel.built());
+        let with = kernel.mitigation.as_ref().map_or_else(String::new, |mitigation| format!(" with {mitigation}"));
         if now.verdict != kernel.verdict {
-            let with = kernel.mitigation.as_ref().map_or_else(String::new, |mitigation| format!(" with {mitigation}"));
             changes.push(format!("{}{with}: the verdict was {}, is {}", kernel.name, kernel.verdict, now.verdict));
+        }
+        // Other observations have other counts.
+        if changes.len() == before && counts(&now) != counts(kernel) {
+            changes.push(format!("{}{with}: its counts weren't those of its trials", kernel.name));
         }
         kernels.push(now);
     }
@@ -99,6 +104,11 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         report.calibration = Some(now);
     }
     Rescored { report, trials, changes, damaged }
+}
+
+/// What is counted of a kernel's trials. A number that was written and read isn't the same to the last bit.
+fn counts(kernel: &KernelReport) -> String {
+    format!("{:?} {:.6?}", kernel.trials, kernel.hang_rate)
 }
 
 /// Lines as one.

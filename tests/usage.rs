@@ -136,6 +136,9 @@ fn a_damaged_report_is_named_with_the_place_of_the_damage() {
         refused(lab.run(&["rescore", "run"]), &expected);
         refused(lab.run(&["report", "run", "--format", "md"]), &expected);
     }
+    // Its report stands for the run.
+    let (code, said) = lab.run(&["rescore", "run/report.json"]);
+    assert!(code == 2 && said.starts_with("error: run/report.json is damaged, line 3, column 8: "), "{said}");
     lab.write("run/report.json", "{\"schema\": 99, \"hangproof\": \"9.9.9\"}");
     refused(
         lab.run(&["rescore", "run"]),
@@ -293,7 +296,6 @@ fn a_run_that_came_to_nothing_leaves_its_folder_free() {
 #[test]
 fn a_pipe_is_not_waited_for_and_a_device_not_read() {
     let lab = Lab::new();
-    let odd = "is no regular file: name one, or the file that a link is to lead to";
     for name in ["pipe", "zero"] {
         fs::create_dir(lab.path(name)).unwrap();
         let place = format!("{name}/report.json");
@@ -302,7 +304,7 @@ fn a_pipe_is_not_waited_for_and_a_device_not_read() {
         } else {
             std::os::unix::fs::symlink("/dev/zero", lab.path(&place)).unwrap()
         }
-        let expected = format!("error: {place} can't be read: {odd}: name a run's folder, with all that the run wrote");
+        let expected = format!("error: {place} can't be read: it is no regular file: name a run's folder, with all that the run wrote");
         refused(lab.run(&["rescore", name]), &expected);
         refused(lab.run(&["report", name, "--format", "md"]), &expected);
     }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::account::distinct;
-use super::case::{Case, Damage, kept};
+use super::case::{Case, Damage, kept, kept_or_empty};
 use super::json::json;
 use super::kernels::{DIGESTS, KERNELS, Patch};
 use super::load::{LoadError, event};
@@ -70,10 +70,13 @@ pub fn bundle(run: &Path, case: &Case, redactor: &Redactor, place: &Path) -> Res
     Ok(left_out)
 }
 
-/// Files by name, without private words.
+/// Files by name.
+type Contents = BTreeMap<String, Vec<u8>>;
+
+/// Files without private words.
 struct Files<'a> {
     redactor: &'a Redactor,
-    files: BTreeMap<String, Vec<u8>>,
+    files: Contents,
 }
 
 impl Files<'_> {
@@ -95,7 +98,7 @@ impl Files<'_> {
 }
 
 /// The bundle's files by name, digests included, and what was left out besides what the case says.
-fn files(run: &Path, case: &Case, redactor: &Redactor) -> Result<(BTreeMap<String, Vec<u8>>, Vec<Damage>), BundleError> {
+fn files(run: &Path, case: &Case, redactor: &Redactor) -> Result<(Contents, Vec<Damage>), BundleError> {
     let other = |error: Box<dyn std::error::Error + Send + Sync>| io::Error::other(error);
     let mut files = Files { redactor, files: BTreeMap::new() };
     let mut left_out = Vec::new();
@@ -103,7 +106,6 @@ fn files(run: &Path, case: &Case, redactor: &Redactor) -> Result<(BTreeMap<Strin
         let folder = trial_folder(&result.trial);
         let mut lost = |what: String| left_out.push(Damage::of_trial(&result.trial, what));
         match kept(run, &folder.join(EVENTS)) {
-            Ok(log) if log.is_empty() => lost(format!("{}: it is empty", run.join(&folder).join(EVENTS).display())),
             Ok(log) => {
                 files.add(&folder.join(EVENTS), events(redactor, &run.join(&folder).join(EVENTS), &log)?.as_bytes());
             }
@@ -111,7 +113,7 @@ fn files(run: &Path, case: &Case, redactor: &Redactor) -> Result<(BTreeMap<Strin
         }
         // What can't be read is named by the case.
         let evidence = load_trial(run, &result.trial);
-        match kept(run, &folder.join(CONSOLE)) {
+        match kept_or_empty(run, &folder.join(CONSOLE)) {
             Ok(console) => {
                 files.add(&folder.join(CONSOLE), &console);
             }
@@ -168,7 +170,7 @@ fn events(redactor: &Redactor, path: &Path, log: &[u8]) -> Result<String, Bundle
 }
 
 /// A compressed tar archive with everything in the folder `name`.
-fn packed(files: &BTreeMap<String, Vec<u8>>, name: &str, when: u64) -> io::Result<Vec<u8>> {
+fn packed(files: &Contents, name: &str, when: u64) -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(zstd::Encoder::new(Vec::new(), LEVEL)?);
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();

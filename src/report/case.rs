@@ -18,6 +18,7 @@ use super::proof::ProofSummary;
 use super::seen::Seen;
 use super::{KernelReport, LoadError, Report, load_trial};
 use crate::input;
+use crate::oracle::observe;
 use crate::plan::TrialId;
 use crate::spec::Name;
 
@@ -33,6 +34,8 @@ pub struct Case {
     pub inputs: BTreeMap<Name, Inputs>,
     /// What was left out.
     pub damaged: Vec<Damage>,
+    /// An observation or a verdict isn't what the evidence gives.
+    pub altered: bool,
     /// The answer of `prove`, if the run was one.
     pub proof: Option<ProofSummary>,
 }
@@ -78,15 +81,18 @@ impl Case {
     pub fn load(run: &Path) -> Result<Self, LoadError> {
         let report = Report::load(run)?;
         let (mut trials, mut damaged, mut inputs) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        let mut altered = false;
         for kernel in &report.kernels {
             for result in &kernel.results {
                 match load_trial(run, &result.trial) {
                     Ok(evidence) => {
+                        altered |= observe(&evidence) != result.observation;
                         trials.insert(result.trial.to_string(), Seen::of(&evidence, &result.observation));
                     }
                     Err(error) => damaged.push(Damage::of_trial(&result.trial, error.to_string())),
                 }
             }
+            altered |= KernelReport::new(kernel.cell(), kernel.results.clone(), kernel.built()).verdict != kernel.verdict;
             if let (Some(build), Entry::Vacant(entry)) = (&kernel.build, inputs.entry(kernel.name.clone())) {
                 let (found, wrong) = load_inputs(run, &kernel.name, build);
                 entry.insert(found);
@@ -94,7 +100,7 @@ impl Case {
             }
         }
         let proof = report.proof.as_ref().map(ProofSummary::of);
-        Ok(Self { report, trials, inputs, damaged, proof })
+        Ok(Self { report, trials, inputs, damaged, altered, proof })
     }
 
     /// What a trial saw.
@@ -128,12 +134,20 @@ pub fn arm(kernel: &KernelReport) -> String {
     kernel.mitigation.as_ref().map_or_else(|| kernel.name.to_string(), |mitigation| format!("{} with {mitigation}", kernel.name))
 }
 
-/// Reads a file of the run's folder. A link is none of them.
+/// Reads a file of the run's folder, in which there is something. A link is none of them.
 pub(super) fn kept(run: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    match kept_or_empty(run, path)? {
+        content if content.is_empty() => Err(io::Error::other(format!("{}: it is empty", run.join(path).display()))),
+        content => Ok(content),
+    }
+}
+
+/// As [`kept`], of a file that may be empty.
+pub(super) fn kept_or_empty(run: &Path, path: &Path) -> io::Result<Vec<u8>> {
     let path = run.join(path);
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     if fs::symlink_metadata(&path).map_err(named)?.is_symlink() {
-        return Err(named(io::Error::new(io::ErrorKind::InvalidInput, "it is a link, and none of the run's files is one")));
+        return Err(named(io::Error::other("it is a link, and none of the run's files is one")));
     }
     input::read(&path, input::LARGEST_TEXT).map_err(named)
 }

@@ -123,17 +123,10 @@ pub(super) fn load_inputs(run: &Path, kernel: &Name, build: &Manifest) -> (Input
 /// What the list of digests says, by the file's name.
 fn digests(run: &Path, folder: &Path, wrong: &mut Vec<String>) -> Vec<(String, String)> {
     let path = folder.join(DIGESTS);
-    let list = match kept(run, &path) {
-        Ok(list) if list.is_empty() => {
-            wrong.push(format!("{}: it is empty", run.join(path).display()));
-            return Vec::new();
-        }
-        Ok(list) => list,
-        Err(error) => {
-            wrong.push(error.to_string());
-            return Vec::new();
-        }
-    };
+    let list = kept(run, &path).unwrap_or_else(|error| {
+        wrong.push(error.to_string());
+        Vec::new()
+    });
     let mut digests = Vec::new();
     for (index, line) in String::from_utf8_lossy(&list).lines().enumerate() {
         match line.split_once("  ") {
@@ -165,7 +158,8 @@ impl Shelf<'_> {
         }
         let listed = self.digests.iter().find(|(listed, _)| listed == name);
         if listed.is_some_and(|(_, digest)| *digest != sha256(&content)) {
-            self.wrong.push(format!("{}: it isn't what {DIGESTS} beside it lists", path.display()));
+            self.wrong.push(format!("{}: it isn't what {DIGESTS} lists", path.display()));
+            return None;
         }
         Some(content)
     }

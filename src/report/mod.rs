@@ -371,6 +371,10 @@ impl Report {
         let path = folder.join(FILE);
         let text = match input::read(&path, LARGEST) {
             Ok(text) => text,
+            // The remedy is a folder, not another file.
+            Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => {
+                return Err(LoadError::Unreadable { path, cause: io::Error::new(cause.kind(), "it is no regular file") });
+            }
             Err(cause) => return Err(LoadError::Unreadable { path, cause }),
         };
         // Another form may lack what this one has, so the form is asked first.
