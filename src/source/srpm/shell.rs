@@ -36,7 +36,8 @@ pub fn patches(text: &str, is_clear: bool) -> bool {
 fn runs_patch(text: &str, depth: usize) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return true };
     // The body of a conditional macro is a command of its own, or words of the one around it.
-    [";", " "].iter().any(|between| Line::read(&unconditional(text, between)).commands.iter().any(|words| command_patches(words, depth)))
+    let ways: &[&str] = if text.contains("%{") { &[";", " "] } else { &[";"] };
+    ways.iter().any(|between| Line::read(&unconditional(text, between)).commands.iter().any(|words| command_patches(words, depth)))
 }
 
 /// Whether a simple command patches.

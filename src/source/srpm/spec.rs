@@ -4,7 +4,7 @@
 //! use: plain macros, conditions on them, `SourceN` and `PatchN` lines, and the `ApplyPatch` and `ApplyOptionalPatch` lines of `%prep`. What it can't
 //! decide is no error where it doesn't matter, and a refusal with the line's number where it does.
 //!
-//! Read [`Recipe`] first, then [`read`].
+//! Read [`Recipe`] first, then [`read`]. Which commands a line of `%prep` runs is `shell`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
