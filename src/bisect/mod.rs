@@ -152,9 +152,9 @@ impl Searching {
     pub fn progress(&self, report: &SearchReport) -> Event {
         let likeliest =
             report.likeliest.iter().take(3).map(|point| (point.point.what.chars().take(16).collect(), point.probability)).collect();
-        let phase = if !self.course.hunt().bad_end_is_proven() {
+        let phase = if !self.course.hunt().bad_end_hung() {
             "the bad end"
-        } else if !self.course.hunt().good_end_is_proven() {
+        } else if !self.course.hunt().good_end_passed() {
             "the good end"
         } else {
             "between"
@@ -173,7 +173,7 @@ impl Searching {
     fn left(&self, bits: f64, trials: usize) -> Option<f64> {
         let all = (self.course.setup().points.len() as f64).log2();
         let hunt = self.course.hunt();
-        if trials == 0 || self.clock.trials.count == 0 || !hunt.good_end_is_proven() {
+        if trials == 0 || self.clock.trials.count == 0 || !hunt.good_end_passed() {
             return None;
         }
         let told_each = ((all - bits) / trials as f64).max(0.05);

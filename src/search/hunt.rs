@@ -1,33 +1,32 @@
-//! A search with its ends proven first, trial by trial: what is tested next, and what is known in the end.
+//! A search with its ends proven, trial by trial: what is tested next, and what is known in the end.
 //!
-//! A search believes that the bad end hangs and that the good end doesn't, so both are shown before anything else is built: the bad end hung
-//! [`BAD_END_HANGS`] times, and the good end passed so often that a bad one, with the rate that the bad end shows, would have hung. A trial that shows neither
+//! A search believes that the bad end hangs and that the good end doesn't. So it begins with a hang of the bad end and a pass of the good one, and there is no
+//! answer before the good end, and what is like it, passed so often that a bad one would have hung. How often that is depends on the rate, of which most is known
+//! in the end; and each pass of a position that is good speaks for the good end too. A trial that shows neither
 //! is *unknown*: it speaks for nothing, and a position with too many of them is left out. Pure; the result doesn't depend on the order of the records.
 //!
 //! Read [`Hunt`] first.
 
-use serde::{Deserialize, Serialize};
-use statrs::function::beta::ln_beta;
-
 use super::{Culprit, Posterior, Rates, Search, Tally};
-
-/// Hangs of the bad end that show that it hangs, and give a first idea how often.
-pub const BAD_END_HANGS: u64 = 3;
+use serde::{Deserialize, Serialize};
 
 /// The least hang rate of the bad end: one that hangs less often is refused. A search is for rates from 0.1 on, and one of these is refused once in 500 times.
 pub const LEAST_RATE: f64 = 0.05;
 
-/// What the posterior has to leave for the others, so that an answer is wrong with a probability of at most `error` at each hang rate that a search is for.
+/// A bad end that hung so often is not refused for hanging seldom.
+const SEEN_OFTEN: u64 = 3;
+
+/// What the posterior may leave for the others, if bad ones hung so often, so that an answer is wrong with a probability of at most `error` at each hang rate
+/// that a search is for.
 ///
 /// The posterior is right on average over all hang rates, and too sure at the low ones, where the rate is known from few hangs: passes of a bad one are then rarer
-/// than they are thought to be by a power (with `h` hangs, an error of `e` is one of about `e^(h/(h+1))`). Simulated (`simulation`): of the answers of a
-/// posterior of 0.95 7 % are wrong at a rate of 0.1, of those of 0.975 3 to 4 %.
-fn allowed(error: f64) -> f64 {
-    (error / 2.0).min((2.0 * error).powf(1.5))
+/// than they are thought to be by a power: with `h` hangs, an error of `e` is one of about `e^(h/(h+1))`. The rest was simulated (`simulation`).
+fn allowed(error: f64, hangs: u64) -> f64 {
+    (SHARE * error).powf(1.0 + 1.0 / hangs.max(1) as f64)
 }
 
-/// The same for the good end, whose proof rests on the bad end's hangs alone.
-const GOOD_END_POWER: f64 = 1.5;
+/// What of an error is the posterior's; the rest is for what the power leaves out.
+const SHARE: f64 = 0.75;
 
 /// Unknown trials, in a row of nothing else, after which a position is left out.
 const UNKNOWN_ENOUGH: u64 = 3;
@@ -146,7 +145,7 @@ impl Hunt {
     /// A search over so many positions, at least one, nothing tested.
     #[must_use]
     pub fn new(positions: usize, design: Design) -> Self {
-        let search = Search::new(positions, Rates::default(), 1.0 - allowed(1.0 - design.confidence));
+        let search = Search::new(positions, Rates::default(), design.confidence);
         Self {
             unclear: vec![Unclear::default(); search.positions()],
             search,
@@ -262,18 +261,24 @@ impl Hunt {
         self.goes_back
     }
 
-    /// Whether the bad end hung as often as it has to.
+    /// Whether the bad end hung.
     #[must_use]
-    pub fn bad_end_is_proven(&self) -> bool {
-        self.search.seen(self.bad_end()).hang >= BAD_END_HANGS
+    pub fn bad_end_hung(&self) -> bool {
+        self.search.seen(self.bad_end()).hang > 0
     }
 
-    /// Whether the good end passed as often as it has to: the passes of a bad one, its rate as the bad end shows it, are as rare as an error may be.
+    /// Whether the good end passed.
     #[must_use]
-    pub fn good_end_is_proven(&self) -> bool {
-        let (bad, passes) = (self.search.seen(self.bad_end()), self.good_end.pass as f64);
-        let (hang, pass) = (1.0 + bad.hang as f64, 1.0 + bad.pass as f64);
-        self.good_end.pass > 0 && ln_beta(hang, pass + passes) - ln_beta(hang, pass) <= GOOD_END_POWER * (1.0 - self.design.confidence).ln()
+    pub fn good_end_passed(&self) -> bool {
+        self.good_end.pass > 0
+    }
+
+    /// The likeliest answer, if it is sure enough, and whether the good end is, too.
+    fn culprit(&self, posterior: &Posterior) -> Option<(Culprit, bool)> {
+        let culprit = self.search.likeliest(posterior);
+        let hangs = (*culprit.positions.end()..self.search.positions()).map(|position| self.search.seen(position).hang).sum();
+        let allowed = allowed(1.0 - self.design.confidence, hangs);
+        (1.0 - culprit.probability <= allowed).then_some((culprit, posterior.before <= allowed))
     }
 
     /// Passes of the bad end in a row that say that it hangs less often than [`LEAST_RATE`].
@@ -293,12 +298,12 @@ impl Hunt {
         }
         let bad = self.search.seen(self.bad_end());
         let unlikely = (bad.hang + 1) * self.too_many_passes();
-        if !self.bad_end_is_proven() && bad.trials() >= unlikely {
+        if bad.hang < SEEN_OFTEN && bad.trials() >= unlikely {
             return refused(Refusal::BadEndPasses);
         }
-        if self.bad_end_is_proven()
-            && self.good_end_is_proven()
-            && let Some(culprit) = self.search.answer(posterior)
+        if self.bad_end_hung()
+            && self.good_end_passed()
+            && let Some((culprit, true)) = self.culprit(posterior)
         {
             return Some(Answer::Found(culprit));
         }
@@ -308,16 +313,19 @@ impl Hunt {
         if self.trials >= self.design.max_trials { refused(Refusal::Limit) } else { None }
     }
 
-    /// Where the next trial is to be made, while there is no answer: at the bad end until it is proven, then at the good end, then where it tells most
-    /// for its `cost`.
+    /// Where the next trial is to be made, while there is no answer: at the bad end until it hung, at the good end until it passed, then where it tells most
+    /// for its `cost`; at the good end again when all that is missing is its proof.
     #[must_use]
     pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> Place {
-        if !self.bad_end_is_proven() {
-            Place::At(self.bad_end())
-        } else if !self.good_end_is_proven() {
-            Place::GoodEnd
-        } else {
-            Place::At(self.search.next(posterior, cost))
+        if !self.bad_end_hung() {
+            return Place::At(self.bad_end());
+        }
+        if !self.good_end_passed() {
+            return Place::GoodEnd;
+        }
+        match self.culprit(posterior) {
+            None => Place::At(self.search.next(posterior, cost)),
+            Some(_) => Place::GoodEnd,
         }
     }
 }
@@ -342,23 +350,39 @@ mod tests {
 
     #[test]
     fn both_ends_come_first_and_the_good_one_takes_more_where_hangs_are_rare() {
-        let mut often = Hunt::new(8, Design { confidence: 0.96, max_trials: 300 });
+        let mut often = hunt();
+        assert_eq!(next(&often), BAD);
+        often.record(BAD, Outcome::Pass);
         assert_eq!(next(&often), BAD);
         often.record(BAD, Outcome::Hang);
-        often.record(BAD, Outcome::Hang);
-        assert_eq!(next(&often), BAD);
-        often.record(BAD, Outcome::Hang);
+        assert_eq!(next(&often), Place::GoodEnd);
+        often.record(Place::GoodEnd, Outcome::Pass);
+        assert_ne!(next(&often), Place::GoodEnd);
+        // All bad: only the good end can tell whether the hang was there before.
+        const FIRST: Place = Place::At(0);
+        (0..8).for_each(|_| often.record(FIRST, Outcome::Hang));
         let mut rare = often.clone();
-        (0..18).for_each(|_| rare.record(BAD, Outcome::Pass));
+        (0..50).for_each(|_| rare.record(FIRST, Outcome::Pass));
         let mut passes = [0, 0];
         for (hunt, passes) in [&mut often, &mut rare].into_iter().zip(&mut passes) {
-            while next(hunt) == Place::GoodEnd {
-                assert_eq!(answer(hunt), None);
+            while answer(hunt).is_none() {
                 hunt.record(Place::GoodEnd, Outcome::Pass);
                 *passes += 1;
             }
         }
-        assert_eq!(passes, [5, 48]);
+        assert_eq!(passes, [4, 43]);
+    }
+
+    #[test]
+    fn passes_of_good_ones_speak_for_the_good_end_and_hangs_for_the_rate() {
+        let mut hunt = hunt();
+        hunt.record(BAD, Outcome::Hang);
+        hunt.record(Place::GoodEnd, Outcome::Pass);
+        (0..60).for_each(|_| hunt.record(Place::At(6), Outcome::Pass));
+        assert_eq!((answer(&hunt), next(&hunt)), (None, BAD));
+        hunt.record(BAD, Outcome::Hang);
+        hunt.record(BAD, Outcome::Hang);
+        assert!(matches!(answer(&hunt), Some(Answer::Found(Culprit { positions, .. })) if positions == (7..=7)));
     }
 
     #[test]

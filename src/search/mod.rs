@@ -94,6 +94,8 @@ impl Tally {
 pub struct Posterior {
     /// Probability that this one is the first bad one.
     pub first_bad: Vec<f64>,
+    /// Probability that none of them is, because the good end is bad too: as likely before any trial as that one of them is.
+    pub before: f64,
     // The rates to expect in a bad and in a good one, if this one is the first bad one.
     bad: Vec<f64>,
     good: Vec<f64>,
@@ -218,9 +220,12 @@ impl Search {
         let best = per_position.iter().enumerate().map(possible).fold(f64::NEG_INFINITY, f64::max);
         let mut first_bad: Vec<_> = per_position.iter().enumerate().map(|item| (possible(item) - best).exp()).collect();
         let sum: f64 = first_bad.iter().sum();
+        let possible = self.unchanged.iter().filter(|unchanged| !**unchanged).count().max(1);
+        let all = self.seen.iter().fold(self.good_end, |sum, seen| sum.plus(*seen));
+        let before = 1.0 / (1.0 + sum / possible as f64 * (best - bad.log_likelihood(all)).exp());
         first_bad.iter_mut().for_each(|weight| *weight /= sum);
         let (bad, good) = per_position.into_iter().map(|(_, bad, good)| (bad, good)).unzip();
-        Posterior { first_bad, bad, good }
+        Posterior { first_bad, before, bad, good }
     }
 
     /// The likeliest answer.
@@ -254,7 +259,7 @@ impl Search {
     /// today's less that. A place is worth what it tells for its `cost`, in any unit: one that has to be built first costs more than a boot.
     #[must_use]
     pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> usize {
-        let Posterior { first_bad, bad, good } = posterior;
+        let Posterior { first_bad, before: _, bad, good } = posterior;
         let per_position = || first_bad.iter().zip(bad).zip(good).map(|((share, bad), good)| (*share, *bad, *good));
         // The first bad one is at or before a position: it's bad. Else it's good. At first it's good for all.
         let (mut hangs, mut noise) =
