@@ -56,10 +56,10 @@ pub struct Rates {
 }
 
 impl Default for Rates {
-    /// A bad one hangs with any rate, all as likely. A good one hangs, with the same signature, once in a thousand trials, which is sure to ten trials: the
-    /// oracle's tests know no such hang, but one of them must not decide a search for good.
+    /// A bad one hangs with any rate: Jeffreys' prior, as in the published method. A good one hangs, with the same signature, once in a thousand trials, which is
+    /// sure to ten trials: the oracle's tests know no such hang, but one of them must not decide a search for good.
     fn default() -> Self {
-        Self { bad: Prior { hang: 1.0, pass: 1.0 }, good: Prior { hang: 0.01, pass: 9.99 } }
+        Self { bad: Prior { hang: 0.5, pass: 0.5 }, good: Prior { hang: 0.01, pass: 9.99 } }
     }
 }
 
