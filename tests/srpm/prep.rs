@@ -54,6 +54,8 @@ async fn what_patches_is_refused_however_it_is_run() {
         "[ -f x ] &&\nApplyPatch debrand.patch",
         "true & patch -p1 <x",
         "cat x | patch -p1 \\",
+        "echo a # x |\npatch -p1 <x",
+        "echo a # x \\\npatch -p1 <x",
     ] {
         assert_eq!(said(&bench, lines).await, refusal(0, "it applies a patch within another command"), "{lines}");
     }

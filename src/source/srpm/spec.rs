@@ -343,7 +343,12 @@ impl Reading {
     /// A line of `%prep`, which may go on in the next one.
     fn joined(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
         let (number, mut whole, here) = match self.shell.begun.take() {
-            Some((first, begun, before)) => (first, begun + line, before.and(here)),
+            Some((first, begun, before)) => {
+                // What went on may have been a comment, which ends with its line.
+                let (clear, joined) = (!self.shell.is_unclear, format!("{begun}{line}"));
+                let hides = begun.contains('#') && patches(line.trim(), clear) && !patches(joined.trim(), clear);
+                (first, if hides { format!("{begun}\n{line}") } else { joined }, before.and(here))
+            }
             None => (number, line.to_owned(), here),
         };
         let end = whole.trim_end();
