@@ -26,7 +26,7 @@ use crate::plan::{Cell, cells};
 use crate::progress::Progress;
 use crate::proof::Design;
 use crate::prove::Wanted;
-use crate::report::{self, BundleError, Report, SearchReport};
+use crate::report::{self, Report, SearchReport};
 use crate::reporting::{Format, Saved};
 use crate::reproducer::ReproducerError;
 use crate::rescore::rescore;
@@ -890,10 +890,7 @@ fn reported(
         }
     }
     if let Some(place) = bundle {
-        source.bundle(&place).map_err(|error| match error {
-            BundleError::Damaged(error) => Usage(error.to_string()).into(),
-            BundleError::Unwritable(error) => unwritable(&place, error),
-        })?;
+        source.bundle(&place).map_err(|error| unwritable(&place, error))?;
     }
     if source.is_altered() {
         let (report, run) = (run.join(report::FILE), quoted(run.display().to_string()));

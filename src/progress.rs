@@ -155,10 +155,9 @@ impl Progress {
             log.trials.insert(trial.clone(), BufWriter::new(file));
         }
         if let Some(file) = log.trials.get_mut(trial) {
-            let _ = writeln!(file, "{value}");
+            let _ = writeln!(file, "{value}").and_then(|()| file.flush());
         }
         if matches!(event, Event::TrialFinished { .. }) {
-            // Dropping it writes what it holds.
             log.trials.remove(trial);
         }
     }

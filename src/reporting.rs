@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::report::{
-    BundleError, Case, Damage, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, json, junit, markdown, write_whole,
-};
+use crate::report::{Case, Damage, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, json, junit, markdown, write_whole};
 use crate::source::Provenance;
 use crate::store::Store;
 
@@ -81,8 +79,8 @@ impl Saved {
     /// Writes the bundle.
     ///
     /// # Errors
-    /// When an event log is damaged, or the bundle can't be written.
-    pub fn bundle(&mut self, place: &Path) -> Result<(), BundleError> {
+    /// When it can't be written.
+    pub fn bundle(&mut self, place: &Path) -> io::Result<()> {
         let left_out = bundle(&self.folder, &self.case, &self.redactor, place)?;
         self.case.damaged.extend(left_out);
         Ok(())

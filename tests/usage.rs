@@ -244,9 +244,9 @@ fn a_damaged_event_log_is_named_with_its_line() {
     for second in ["{\"event\":", "7"] {
         lab.write("run/trials/debian-6.1.1/events.jsonl", format!("{{\"event\":\"x\"}}\n{second}"));
         let (code, said) = lab.run(&["report", "run", "--bundle", "x.tar.zst"]);
-        assert!(code == 2 && said.starts_with("error: run/trials/debian-6.1.1/events.jsonl is damaged, line 2, column "), "{code} {said}");
-        assert!(said.ends_with(": bring it back as the run wrote it, or name another run's folder"), "{said}");
-        assert!(!lab.path("x.tar.zst").exists());
+        let left_out = "warning: left out: debian-6.1.1: run/trials/debian-6.1.1/events.jsonl is damaged, line 2, column ";
+        assert!(code == 0 && said.contains(left_out), "{code} {said}");
+        assert!(lab.path("x.tar.zst").exists());
     }
     lab.write("run/trials/debian-6.1.1/events.jsonl", "{\"event\":\"x\"}\n");
     let output = lab.command(&["report", "run", "--bundle", "x.tar.zst"]).output().unwrap();

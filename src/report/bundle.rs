@@ -18,7 +18,7 @@ use super::account::distinct;
 use super::case::{Case, Damage, kept, kept_or_empty};
 use super::json::json;
 use super::kernels::{DIGESTS, KERNELS, Patch};
-use super::load::{LoadError, event};
+use super::load::event;
 use super::provenance::statement;
 use super::redact::Redactor;
 use super::trials::CONSOLE;
@@ -47,22 +47,11 @@ Host names, user names, home and cache folders and keys were replaced by other w
 provenance.json and below kernels/ are those of the files as they were built with. `hangproof rescore .` judges the evidence again, without a VM.
 ";
 
-/// Why there is no bundle.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// A file of the run isn't what was written.
-    #[error(transparent)]
-    Damaged(#[from] LoadError),
-    /// It can't be written.
-    #[error(transparent)]
-    Unwritable(#[from] io::Error),
-}
-
 /// Writes a run's bundle: beside its place, then renamed. Returns what was left out besides what the case says, which its reports name, too.
 ///
 /// # Errors
-/// When an event log is damaged, or the bundle can't be written.
-pub fn bundle(run: &Path, case: &Case, redactor: &Redactor, place: &Path) -> Result<Vec<Damage>, BundleError> {
+/// When it can't be written.
+pub fn bundle(run: &Path, case: &Case, redactor: &Redactor, place: &Path) -> io::Result<Vec<Damage>> {
     let (files, left_out) = files(run, case, redactor)?;
     let name = format!("{}-{}", case.report.pipeline, case.report.started.strftime("%Y%m%d-%H%M%S"));
     let when = u64::try_from(case.report.started.as_second()).unwrap_or_default();
@@ -98,18 +87,20 @@ impl Files<'_> {
 }
 
 /// The bundle's files by name, digests included, and what was left out besides what the case says.
-fn files(run: &Path, case: &Case, redactor: &Redactor) -> Result<(Contents, Vec<Damage>), BundleError> {
+fn files(run: &Path, case: &Case, redactor: &Redactor) -> io::Result<(Contents, Vec<Damage>)> {
     let other = |error: Box<dyn std::error::Error + Send + Sync>| io::Error::other(error);
     let mut files = Files { redactor, files: BTreeMap::new() };
     let mut left_out = Vec::new();
     for result in case.report.kernels.iter().flat_map(|kernel| &kernel.results) {
         let folder = trial_folder(&result.trial);
         let mut lost = |what: String| left_out.push(Damage::of_trial(&result.trial, what));
-        match kept(run, &folder.join(EVENTS)) {
-            Ok(log) => {
-                files.add(&folder.join(EVENTS), events(redactor, &run.join(&folder).join(EVENTS), &log)?.as_bytes());
+        let log = folder.join(EVENTS);
+        let kept_log = kept(run, &log).map_err(|error| error.to_string());
+        match kept_log.and_then(|content| events(redactor, &run.join(&log), &content)) {
+            Ok(text) => {
+                files.add(&log, text.as_bytes());
             }
-            Err(error) => lost(error.to_string()),
+            Err(why) => lost(why),
         }
         // What can't be read is named by the case.
         let evidence = load_trial(run, &result.trial);
@@ -160,10 +151,11 @@ fn files(run: &Path, case: &Case, redactor: &Redactor) -> Result<(Contents, Vec<
 }
 
 /// JSON lines, each redacted as a value: in JSON's own spelling a word may stand behind the `n` of a line feed.
-fn events(redactor: &Redactor, path: &Path, log: &[u8]) -> Result<String, BundleError> {
+fn events(redactor: &Redactor, path: &Path, log: &[u8]) -> Result<String, String> {
     let mut text = String::new();
     for (line, number) in log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).zip(1..) {
-        let value = redactor.value(&event(path, number, line)?).map_err(io::Error::from)?;
+        let event = event(path, number, line).map_err(|error| error.to_string())?;
+        let value = redactor.value(&event).map_err(|error| error.to_string())?;
         text.push_str(&format!("{value}\n"));
     }
     Ok(text)

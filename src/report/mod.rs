@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::bugzilla::bugzilla;
-pub use self::bundle::{BundleError, bundle};
+pub use self::bundle::bundle;
 pub use self::calibration::{CalibrationReport, calibration};
 pub use self::case::{Case, Damage};
 pub use self::html::{PAGE, html};
