@@ -222,7 +222,7 @@ fn a_twin_of_the_baseline_is_not_fixed() {
     assert!(said(&again).contains("every observation as saved"), "{}", said(&again));
 }
 
-/// With little asked of them, so that minutes do: how sure an answer is doesn't change what it is.
+/// With little asked of them, so that two minutes do of the forty that all tests have: how sure an answer is doesn't change what it is.
 #[test]
 #[ignore = "boots VMs; scripts/test runs it"]
 fn what_a_proof_answers() {

@@ -12,7 +12,7 @@ use hangproof_wire::Look;
 use super::hang::Stuck;
 use super::signature::{Kind, classify, without_prefix};
 use super::tasks;
-use super::wait::{ClosedWait, Ring};
+use super::wait::{Charges, ClosedWait, Ring};
 use crate::evidence::{At, ConsoleLine, Evidence};
 
 /// Facts read from console lines and looks.
@@ -34,6 +34,8 @@ pub struct Digest {
     pub last_line: Option<String>,
     /// For each look, the ring in it.
     pub waits: Vec<(At, Option<Ring>)>,
+    /// For each look, what it says of the charges that a commit waits for.
+    pub charges: Vec<(At, Option<Charges>)>,
     /// For each look, the stuck tasks in it.
     pub stuck: Vec<(At, Stuck)>,
     banners: u32,
@@ -97,13 +99,17 @@ impl Digest {
     pub fn look(&mut self, at: At, look: &Look) {
         let tasks = tasks::parse(&look.log);
         self.waits.push((at, Ring::find_in(look, &tasks)));
+        self.charges.push((at, Charges::of(look, &tasks)));
         self.stuck.push((at, Stuck::of(look, &tasks)));
     }
 
-    /// Whether the last look after `progress` shows a commit that waits only for charges which are forced in the end.
+    /// Whether a commit waits for charges that are all forced in the end, by the last look after `progress` that tells. It may be that before the last, or the one
+    /// before that: between two of its tries a charge says nothing of itself.
     #[must_use]
     pub fn waits_for_forced(&self, progress: At) -> bool {
-        self.waits.last().is_some_and(|(at, ring)| *at > progress && ring.as_ref().is_some_and(Ring::is_open))
+        const TELLS: usize = 3;
+        let mut lately = self.charges.iter().rev().take_while(|(at, _)| *at > progress).take(TELLS);
+        lately.find_map(|(_, charges)| *charges) == Some(Charges::Forced)
     }
 
     /// The closed wait that stands in two looks, both after `progress` and at least `interval` apart, and in all between them; and the later look's time.

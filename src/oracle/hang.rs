@@ -168,8 +168,8 @@ impl Stuck {
         Self::from_tasks(&tasks::parse(console), &[], &[], &BTreeSet::new(), &BTreeSet::new())
     }
 
-    /// `spinning` tasks are stuck as sleeping ones are; one that runs and sleeps by turns can hold a handle all the same. One whose charge is `forced` holds
-    /// nothing up for ever.
+    /// `spinning` tasks are stuck as sleeping ones are; one that runs and sleeps by turns can hold a handle all the same. One whose charge is `forced`
+    /// isn't the ring's.
     fn from_tasks(listed: &[Task], running: &[Task], spinning: &[Task], dying: &BTreeSet<u32>, forced: &BTreeSet<u32>) -> Self {
         let asleep: BTreeMap<u32, &Task> = listed.iter().filter(|task| task.state == 'D').map(|task| (task.tid, task)).collect();
         let stuck = || asleep.values().copied().chain(spinning);
@@ -179,7 +179,7 @@ impl Stuck {
         let all = || asleep.values().copied().chain(awake());
         let holders = all().filter(|task| wait::retries_with_handle(task) && !forced.contains(&task.tid));
         let holders: BTreeSet<u32> = holders.map(|task| task.tid).collect();
-        let locked = all().any(wait::locks_buffer);
+        let locked = all().any(|task| wait::locks_buffer(task) && !forced.contains(&task.tid));
         let waits = |task: &&Task| wait::waits_for_commit(task) || (locked && wait::waits_for_buffer(task));
         let dies = dying.iter().any(|tid| holders.contains(tid) || asleep.get(tid).is_some_and(waits));
         Self {

@@ -429,12 +429,13 @@ fn oom_kills(evidence: &Evidence, digest: &Digest) -> u64 {
     agent.max(reproducer).max(digest.oom_kills)
 }
 
+/// Journal commits since the reproducer's start, but for those that the agent's probes ask for: one each.
 fn commits(evidence: &Evidence) -> Option<u64> {
     let started = evidence.boot.started?;
-    let mut counted = evidence.beats.iter().filter_map(|(at, beat)| Some((*at, beat.commits?)));
-    let first = counted.clone().rfind(|(at, _)| *at <= started).or_else(|| counted.next())?;
-    let last = evidence.beats.iter().rev().find_map(|(_, beat)| beat.commits)?;
-    Some(last.saturating_sub(first.1))
+    let mut counted = evidence.beats.iter().filter_map(|(at, beat)| Some((*at, beat.commits?, beat.probes)));
+    let (_, commits, probes) = counted.clone().rfind(|(at, ..)| *at <= started).or_else(|| counted.next())?;
+    let last = evidence.beats.iter().rev().find_map(|(_, beat)| Some((beat.commits?, beat.probes)))?;
+    Some(last.0.saturating_sub(commits).saturating_sub(last.1.saturating_sub(probes)))
 }
 
 fn hang(evidence: &Evidence, digest: &Digest, last_progress: At, at: At, witness: Witness) -> Hang {
@@ -541,7 +542,8 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
         return closed(observation);
     }
     match status {
-        Some(_) if now >= limit => hang(now, Witness::Guest { title: digest.first_lockup.clone() }),
+        // As long as the filesystem may be silent, the agent may be.
+        Some(_) if now >= limit.max(beat.after(rules.limits.silence)) => hang(now, Witness::Guest { title: digest.first_lockup.clone() }),
         _ => match asked.status {
             Some(at) if at > beat && now < at.after(quiet) => Judgement::Open(Next::Wait(at.after(quiet))),
             _ => Judgement::Open(Next::AskStatus),

@@ -37,7 +37,9 @@ pub(super) const RETRIES: &[&str] = &[
 /// Where a task waits for a buffer's lock.
 const WAITS_FOR_BUFFER: &str = "__lock_buffer";
 
-/// Locks the buffer of an inode's block, and with it locked asks for the page of the inode bitmap's (fs/ext4/inode.c, from 3.10 to 6.1).
+/// Locks the buffer of an inode's block, and with it locked asks for the page of the inode bitmap's (fs/ext4/inode.c, from 3.10 to 6.1). Before, it asks for
+/// that of the block itself, which no stack tells from the other: that the buffer is locked, and is the one that others wait for, is likely only. A charge that may
+/// fail is what makes a ring of it.
 const LOCKS_BUFFER: &str = "__ext4_get_inode_loc";
 
 /// A try to make room for a charge.
@@ -93,6 +95,53 @@ pub struct Ring {
     dying: BTreeSet<Party>,
 }
 
+/// What a look says of the charges that a commit waits for, whoever dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charges {
+    /// One of them fails if there is no room.
+    MayFail,
+    /// All are forced when they were tried often enough. A victim that they all wait for may keep them from that, but then it isn't the flag.
+    Forced,
+}
+
+impl Charges {
+    /// None if no commit waits, or not all of its charges are known.
+    #[must_use]
+    pub fn of(look: &Look, asleep: &[Task]) -> Option<Self> {
+        journal(asleep)?;
+        let holders = holders(look, asleep);
+        if holders.values().any(Charge::may_fail) {
+            return Some(Self::MayFail);
+        }
+        (!holders.is_empty() && holders.values().all(Charge::is_forced)).then_some(Self::Forced)
+    }
+}
+
+/// The journal thread, in a commit.
+fn journal(asleep: &[Task]) -> Option<&Task> {
+    asleep.iter().find(|task| task.comm.starts_with("jbd2/") && task.state == 'D' && task.is_in(COMMIT))
+}
+
+/// Who asks for a buffer's page with a handle open.
+fn holders(look: &Look, asleep: &[Task]) -> BTreeMap<Party, Charge> {
+    let mut holders: BTreeMap<Party, Charge> = BTreeMap::new();
+    for task in asleep.iter().chain(&running(look)).filter(|task| retries_with_handle(task)) {
+        let charge = holders.entry(party(task)).or_default();
+        charge.reclaims |= task.is_in(RECLAIM) && !task.is_in(GIVES_UP);
+        charge.locks |= locks_buffer(task);
+    }
+    for task in spinning(look).iter().filter(|task| spins_with_handle(task)) {
+        holders.entry(party(task)).or_default().spins = true;
+    }
+    for (party, charge) in &mut holders {
+        for reclaim in look.reclaims.iter().filter(|reclaim| reclaim.tid == party.tid) {
+            charge.flags.insert(reclaim.flags.clone());
+            charge.tried |= reclaim.before > 0 && look.all_reclaims;
+        }
+    }
+    holders
+}
+
 /// What is known of a holder's charge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Charge {
@@ -100,7 +149,7 @@ struct Charge {
     spins: bool,
     /// It is in a try to reclaim.
     reclaims: bool,
-    /// It has locked a buffer that others ask for.
+    /// It may have locked a buffer that others ask for.
     locks: bool,
     /// The flags of the tries that were noted, and whether these are all and one of them began before the stacks were taken.
     flags: BTreeSet<String>,
@@ -115,9 +164,9 @@ impl Charge {
         !forced && (self.spins || (self.reclaims && self.tried))
     }
 
-    /// Whether it is forced in the end, by all that was noted of it.
+    /// Whether all that was noted of it is for a charge that is forced after so many tries.
     fn is_forced(&self) -> bool {
-        self.reclaims && self.tried && self.flags.iter().all(|flags| flags.contains(FORCED))
+        !self.flags.is_empty() && self.flags.iter().all(|flags| flags.contains(FORCED))
     }
 }
 
@@ -131,32 +180,17 @@ impl Ring {
     /// The same, when the look's log was read already.
     #[must_use]
     pub fn find_in(look: &Look, asleep: &[Task]) -> Option<Self> {
-        let journal = asleep.iter().find(|task| task.comm.starts_with("jbd2/") && task.state == 'D' && task.is_in(COMMIT))?;
-        let mut holders: BTreeMap<Party, Charge> = BTreeMap::new();
-        for task in asleep.iter().chain(&running(look)).filter(|task| retries_with_handle(task)) {
-            let charge = holders.entry(party(task)).or_default();
-            charge.reclaims |= task.is_in(RECLAIM) && !task.is_in(GIVES_UP);
-            charge.locks |= locks_buffer(task);
-        }
-        for task in spinning(look).iter().filter(|task| spins_with_handle(task)) {
-            holders.entry(party(task)).or_default().spins = true;
-        }
-        for (party, charge) in &mut holders {
-            for reclaim in look.reclaims.iter().filter(|reclaim| reclaim.tid == party.tid) {
-                charge.flags.insert(reclaim.flags.clone());
-                charge.tried |= reclaim.before > 0 && look.all_reclaims;
-            }
-        }
+        let (journal, holders) = (journal(asleep)?, holders(look, asleep));
         let waiting: BTreeSet<Party> = asleep.iter().filter(|task| waits_for_commit(task)).map(party).collect();
         let shut_out = asleep.iter().filter(|task| waits_for_buffer(task)).map(party).collect();
         let dying = look.dying.iter().map(|task| Party { tid: task.tid, comm: task.comm.clone() }).collect();
         let ring = Self { journal: party(journal), holders, waiting, shut_out, dying };
-        ring.closed(|_| true).is_some().then_some(ring)
+        ring.closed(|_, _| true).is_some().then_some(ring)
     }
 
     /// The ring with those of its holders that `counts`; none if it isn't closed then.
-    fn closed(&self, counts: impl Fn(&Charge) -> bool) -> Option<ClosedWait> {
-        let counting = || self.holders.iter().filter(|(_, charge)| counts(charge));
+    fn closed(&self, counts: impl Fn(&Party, &Charge) -> bool) -> Option<ClosedWait> {
+        let counting = || self.holders.iter().filter(|(party, charge)| counts(party, charge));
         let holders: BTreeSet<Party> = counting().map(|(party, _)| party.clone()).collect();
         let locked = counting().any(|(_, charge)| charge.locks);
         let stands = |task: &Party| holders.contains(task) || self.waiting.contains(task) || (locked && self.shut_out.contains(task));
@@ -169,20 +203,16 @@ impl Ring {
     /// The ring with the holders of which this look by itself is certain.
     #[must_use]
     pub fn certain(&self) -> Option<ClosedWait> {
-        self.closed(Charge::may_fail)
-    }
-
-    /// Whether every holder's charge is forced in the end: by the kernel's own word the wait isn't closed, however long it lasts.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.holders.values().all(Charge::is_forced)
+        self.closed(|_, charge| charge.may_fail())
     }
 
     /// What stands in this look and in a later one, whose word it is on the holders' charges: what the kernel said of tries before this look may have been
     /// of other charges.
     #[must_use]
     pub fn lasts(&self, later: &Self) -> Option<ClosedWait> {
-        let (before, after) = (self.closed(|_| true)?, later.certain()?);
+        // Whom a holder shuts out counts only if that holder is there in both.
+        let before = self.closed(|party, _| later.holders.contains_key(party))?;
+        let after = later.closed(|party, charge| charge.may_fail() && self.holders.contains_key(party))?;
         (before.journal == after.journal).then(|| after.and(&before)).flatten()
     }
 }
@@ -250,8 +280,11 @@ fn task_of(task: &Running) -> Task {
     Task::with_stack(task.tid, &task.comm, 'R', &task.stack)
 }
 
-/// The tasks of which the kernel notes only charges that are forced in the end.
+/// The tasks of which the kernel notes only charges that are forced after so many tries; none if not all was noted.
 pub(super) fn forced(look: &Look) -> BTreeSet<u32> {
+    if !look.all_reclaims {
+        return BTreeSet::new();
+    }
     let forced = |tid: u32| look.reclaims.iter().filter(|reclaim| reclaim.tid == tid).all(|reclaim| reclaim.flags.contains(FORCED));
     look.reclaims.iter().map(|reclaim| reclaim.tid).filter(|tid| forced(*tid)).collect()
 }
@@ -266,7 +299,7 @@ pub(super) fn waits_for_buffer(task: &Task) -> bool {
     task.is_in(WAITS_FOR_BUFFER) && task.is_in(LOCKS_BUFFER)
 }
 
-/// Whether a task that asks for a buffer's page has locked a buffer by then.
+/// Whether a task that asks for a buffer's page may have locked another buffer by then.
 pub(super) fn locks_buffer(task: &Task) -> bool {
     retries_with_handle(task) && task.is_in(LOCKS_BUFFER)
 }

@@ -443,7 +443,7 @@ pub struct Limits {
 pub struct Trigger {
     /// A pass needs at least so many memory-cgroup OOM kills.
     pub oom_kills: u64,
-    /// A pass needs at least so many journal commits, on kernels that count them.
+    /// A pass needs at least so many journal commits besides those of the agent's probes, on kernels that count them.
     pub commits: u64,
 }
 
