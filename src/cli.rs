@@ -861,7 +861,15 @@ fn rescored(folder: &std::path::Path) -> Result<Exit> {
         ))
         .into());
     }
-    Ok(again.report.exit())
+    if !saved.complete {
+        show("the run was cut short: its other trials are missing")?;
+    }
+    // What has shown nothing so far isn't as expected.
+    let nothing_yet = !saved.complete || again.trials == 0;
+    Ok(match again.report.exit() {
+        Exit::Expected if nothing_yet => Exit::Inconclusive,
+        exit => exit,
+    })
 }
 
 /// The run's folder, of which one may have named the report.

@@ -257,6 +257,21 @@ fn a_damaged_event_log_is_named_with_its_line() {
 }
 
 #[test]
+fn a_run_that_was_cut_short_or_has_no_trials_is_not_as_expected() {
+    let lab = Lab::new();
+    let mut saved: serde_json::Value =
+        serde_json::from_slice(&fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/run.json")).unwrap()).unwrap();
+    saved["kernels"] = serde_json::json!([]);
+    for (complete, told) in [(true, false), (false, true)] {
+        saved["complete"] = complete.into();
+        lab.write("run/report.json", saved.to_string());
+        let output = lab.command(&["rescore", "run"]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), said.contains("the run was cut short")), (Some(3), told), "{said}");
+    }
+}
+
+#[test]
 fn a_folder_of_somebody_else_is_no_store() {
     let lab = Lab::new();
     lab.write("pictures/images/holiday.jpg", "a beach");
