@@ -414,6 +414,17 @@ fn silence_takes_longer_while_the_charges_that_are_waited_for_are_forced() {
 }
 
 #[test]
+fn a_holder_that_spins_in_a_forced_try_is_none() {
+    let mut noted = closed_look(&[71]);
+    noted.all_reclaims = true;
+    noted.reclaims.push(Reclaim { tid: 71, flags: "GFP_NOFS|__GFP_NOFAIL".to_owned(), before: 1, during: 0 });
+    let untold = closed_look(&[71]);
+    let ring = |look: &Look| Ring::find(look).unwrap();
+    assert!(ring(&untold).lasts(&ring(&untold)).is_some());
+    assert_eq!(ring(&noted).lasts(&ring(&untold)), None);
+}
+
+#[test]
 fn whom_a_holder_shuts_out_stands_only_with_that_holder() {
     let shut_out = |holders: &[u32]| {
         let mut look = closed_look(holders);

@@ -110,7 +110,8 @@ impl Charges {
     pub fn of(look: &Look, asleep: &[Task]) -> Option<Self> {
         journal(asleep)?;
         let holders = holders(look, asleep);
-        if holders.values().any(Charge::may_fail) {
+        // One that spins and was noted for nothing may be in a try that was noted before.
+        if holders.values().any(|charge| charge.may_fail() && !charge.flags.is_empty()) {
             return Some(Self::MayFail);
         }
         (!holders.is_empty() && holders.values().all(Charge::is_forced)).then_some(Self::Forced)
@@ -212,7 +213,9 @@ impl Ring {
     pub fn lasts(&self, later: &Self) -> Option<ClosedWait> {
         // Whom a holder shuts out counts only if that holder is there in both.
         let before = self.closed(|party, _| later.holders.contains_key(party))?;
-        let after = later.closed(|party, charge| charge.may_fail() && self.holders.contains_key(party))?;
+        // One that was forced, and made no try since, may be in the same one.
+        let was_forced = |party: &Party, charge: &Charge| charge.flags.is_empty() && self.holders.get(party).is_some_and(Charge::is_forced);
+        let after = later.closed(|party, charge| charge.may_fail() && self.holders.contains_key(party) && !was_forced(party, charge))?;
         (before.journal == after.journal).then(|| after.and(&before)).flatten()
     }
 }
