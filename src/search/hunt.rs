@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The least hang rate of the bad end: one that hangs less often is refused. A search is for rates from 0.1 on, and one of these is refused once in 500 times.
 pub const LEAST_RATE: f64 = 0.05;
 
-/// A bad end that hung so often is not refused for hanging seldom.
+/// Hangs that tell a rate well enough to prove the good end by it; a bad end that hung so often is not refused for hanging seldom.
 const SEEN_OFTEN: u64 = 3;
 
 /// What the posterior may leave for the others, if bad ones hung so often, so that an answer is wrong with a probability of at most `error` at each hang rate
@@ -273,11 +273,15 @@ impl Hunt {
         self.good_end.pass > 0
     }
 
+    /// Hangs of what is bad if this is the answer.
+    fn hangs(&self, culprit: &Culprit) -> u64 {
+        (*culprit.positions.end()..self.search.positions()).map(|position| self.search.seen(position).hang).sum()
+    }
+
     /// The likeliest answer, if it is sure enough, and whether the good end is, too.
     fn culprit(&self, posterior: &Posterior) -> Option<(Culprit, bool)> {
         let culprit = self.search.likeliest(posterior);
-        let hangs = (*culprit.positions.end()..self.search.positions()).map(|position| self.search.seen(position).hang).sum();
-        let allowed = allowed(1.0 - self.design.confidence, hangs);
+        let allowed = allowed(1.0 - self.design.confidence, self.hangs(&culprit));
         (1.0 - culprit.probability <= allowed).then_some((culprit, posterior.before <= allowed))
     }
 
@@ -314,7 +318,7 @@ impl Hunt {
     }
 
     /// Where the next trial is to be made, while there is no answer: at the bad end until it hung, at the good end until it passed, then where it tells most
-    /// for its `cost`; at the good end again when all that is missing is its proof.
+    /// for its `cost`; when all that is missing is the good end's proof, at the culprit until it hung often enough, and then at the good end.
     #[must_use]
     pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> Place {
         if !self.bad_end_hung() {
@@ -325,6 +329,8 @@ impl Hunt {
         }
         match self.culprit(posterior) {
             None => Place::At(self.search.next(posterior, cost)),
+            // With a rate that is hardly known no number of passes is many.
+            Some((culprit, _)) if self.hangs(&culprit) < SEEN_OFTEN => Place::At(*culprit.positions.end()),
             Some(_) => Place::GoodEnd,
         }
     }
@@ -383,6 +389,25 @@ mod tests {
         hunt.record(BAD, Outcome::Hang);
         hunt.record(BAD, Outcome::Hang);
         assert!(matches!(answer(&hunt), Some(Answer::Found(Culprit { positions, .. })) if positions == (7..=7)));
+    }
+
+    #[test]
+    fn one_position_is_answered_when_its_ends_are_proven() {
+        for (every, most) in [(1, 12), (10, 110)] {
+            let mut hunt = Hunt::new(1, Design { confidence: 0.95, max_trials: 300 });
+            while answer(&hunt).is_none() {
+                let place = next(&hunt);
+                let bad = hunt.search.seen(0).trials() + 1;
+                let outcome = if place == Place::At(0) && bad % every == 0 { Outcome::Hang } else { Outcome::Pass };
+                hunt.record(place, outcome);
+            }
+            assert!(
+                matches!(answer(&hunt), Some(Answer::Found(_))) && hunt.trials() <= most,
+                "{every}: {} {:?}",
+                hunt.trials(),
+                answer(&hunt)
+            );
+        }
     }
 
     #[test]
