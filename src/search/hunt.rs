@@ -397,8 +397,8 @@ mod tests {
             let mut hunt = Hunt::new(1, Design { confidence: 0.95, max_trials: 300 });
             while answer(&hunt).is_none() {
                 let place = next(&hunt);
-                let bad = hunt.search.seen(0).trials() + 1;
-                let outcome = if place == Place::At(0) && bad % every == 0 { Outcome::Hang } else { Outcome::Pass };
+                let bad: u64 = hunt.search.seen(0).trials() + 1;
+                let outcome = if place == Place::At(0) && bad.is_multiple_of(every) { Outcome::Hang } else { Outcome::Pass };
                 hunt.record(place, outcome);
             }
             assert!(
