@@ -145,7 +145,7 @@ impl Hunt {
     /// A search over so many positions, at least one, nothing tested.
     #[must_use]
     pub fn new(positions: usize, design: Design) -> Self {
-        let search = Search::new(positions, Rates::default(), design.confidence);
+        let search = Search::new(positions, Rates::default());
         Self {
             unclear: vec![Unclear::default(); search.positions()],
             search,

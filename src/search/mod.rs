@@ -6,7 +6,7 @@
 //! entropy, with beta-Bernoulli conjugacy), with two differences: a good one is all but sure not to hang, because a hang counts only with its
 //! signature; and positions that can't be tested are left out, their neighbours' answers taken together.
 //!
-//! The search ends when the posterior of one answer reaches the confidence. Pure: the posterior follows from the trials, in any order. This room builds and
+//! When the search ends is `Hunt`'s to say. Pure: the posterior follows from the trials, in any order. This room builds and
 //! boots nothing, and knows no git; a trial that shows nothing isn't told to it.
 //!
 //! Read [`Search`] first, then [`Rates`]; [`Hunt`] is a search with its ends proven.
@@ -106,7 +106,6 @@ pub struct Posterior {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Search {
     rates: Rates,
-    confidence: f64,
     seen: Vec<Tally>,
     untestable: Vec<bool>,
     // What runs there is what runs at the one before: it can't be the first bad one.
@@ -127,11 +126,10 @@ pub struct Culprit {
 impl Search {
     /// A search over so many positions, at least one, none tested.
     #[must_use]
-    pub fn new(positions: usize, rates: Rates, confidence: f64) -> Self {
+    pub fn new(positions: usize, rates: Rates) -> Self {
         let positions = positions.max(1);
         Self {
             rates,
-            confidence,
             seen: vec![Tally::default(); positions],
             untestable: vec![false; positions],
             unchanged: vec![false; positions],
@@ -246,10 +244,10 @@ impl Search {
         best
     }
 
-    /// The answer, if it reaches the confidence.
-    #[must_use]
-    pub fn answer(&self, posterior: &Posterior) -> Option<Culprit> {
-        Some(self.likeliest(posterior)).filter(|culprit| culprit.probability >= self.confidence)
+    /// The answer, if it reaches a confidence: the published method's end. [`Hunt`] asks for more where hangs are rare.
+    #[cfg(test)]
+    fn answer(&self, posterior: &Posterior, confidence: f64) -> Option<Culprit> {
+        Some(self.likeliest(posterior)).filter(|culprit| culprit.probability >= confidence)
     }
 
     /// Where to test next: where a trial is expected to tell most about which one is the first bad one. The bad end is one of the places: its trials tell

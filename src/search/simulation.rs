@@ -80,11 +80,11 @@ impl Line {
     fn anchor(self, random: &mut Random) -> (bool, u64) {
         let first_bad = 1 + random.below(self.positions);
         let jeffreys = Prior { hang: 0.5, pass: 0.5 };
-        let mut search = Search::new(self.positions + 1, Rates { bad: jeffreys, good: jeffreys }, CONFIDENCE);
+        let mut search = Search::new(self.positions + 1, Rates { bad: jeffreys, good: jeffreys });
         search.same(None, 0);
         for boots in 0..ENOUGH {
             let posterior = search.posterior();
-            if let Some(culprit) = search.answer(&posterior) {
+            if let Some(culprit) = search.answer(&posterior, CONFIDENCE) {
                 return (culprit.positions == (first_bad..=first_bad), boots);
             }
             let position = search.next(&posterior, |_| 1.0);

@@ -38,7 +38,7 @@ fn expected_entropy(search: &Search, position: usize) -> f64 {
 fn searches() -> impl Strategy<Value = Search> {
     let rates = Rates { bad: Prior { hang: 1.0, pass: 1.0 }, good: Prior { hang: 1.0, pass: 20.0 } };
     prop::collection::vec((0u64..4, 0u64..5, prop::bool::weighted(0.2)), 1..9).prop_map(move |positions| {
-        let mut search = Search::new(positions.len(), rates, 0.95);
+        let mut search = Search::new(positions.len(), rates);
         for (position, (hang, pass, untestable)) in positions.into_iter().enumerate() {
             search.record(position, Tally { hang, pass });
             if untestable {
@@ -78,7 +78,7 @@ proptest! {
 
 #[test]
 fn a_hang_rules_out_what_comes_later_and_passes_only_fade() {
-    let mut search = Search::new(10, Rates::default(), 0.95);
+    let mut search = Search::new(10, Rates::default());
     let hangs = |count| Tally { hang: count, pass: 0 };
     let passes = |count| Tally { hang: 0, pass: count };
     assert!(search.posterior().first_bad.iter().all(|share| (share - 0.1).abs() < 1e-12));
@@ -96,19 +96,19 @@ fn a_hang_rules_out_what_comes_later_and_passes_only_fade() {
 
 #[test]
 fn what_cannot_be_told_apart_is_one_answer() {
-    let mut search = Search::new(6, Rates::default(), 0.9);
-    assert_eq!(search.answer(&search.posterior()), None);
+    let mut search = Search::new(6, Rates::default());
+    assert_eq!(search.answer(&search.posterior(), 0.9), None);
     search.leave_out(2);
     search.leave_out(3);
     search.leave_out(5);
     search.record(4, Tally { hang: 20, pass: 0 });
     search.record(1, Tally { hang: 0, pass: 20 });
-    let found = search.answer(&search.posterior());
+    let found = search.answer(&search.posterior(), 0.9);
     assert_eq!(found.map(|culprit| culprit.positions), Some(2..=4));
     // The bad end can't be left out.
-    let mut search = Search::new(2, Rates::default(), 0.95);
+    let mut search = Search::new(2, Rates::default());
     search.leave_out(0);
     search.leave_out(1);
     assert_eq!(search.next(&search.posterior(), |_| 1.0), 1);
-    assert_eq!(search.answer(&search.posterior()).map(|culprit| culprit.positions), Some(0..=1));
+    assert_eq!(search.answer(&search.posterior(), 0.95).map(|culprit| culprit.positions), Some(0..=1));
 }
