@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::oracle::{Fault, Observation, observe};
 use crate::plan::TrialId;
 use crate::proof::Summary;
-use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, TrialReport, calibration, load_of, load_trial, observed};
+use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, TrialReport, arm, calibration, load_of, load_trial, observed};
 
 /// A run, judged again.
 #[derive(Debug)]
@@ -58,13 +58,13 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
             results.push(TrialReport { observation, ..result.clone() });
         }
         let now = KernelReport::new(kernel.cell(), results, kernel.built());
-        let with = kernel.mitigation.as_ref().map_or_else(String::new, |mitigation| format!(" with {mitigation}"));
+        let arm = arm(kernel);
         if now.verdict != kernel.verdict {
-            changes.push(format!("{}{with}: the verdict was {}, is {}", kernel.name, kernel.verdict, now.verdict));
+            changes.push(format!("{arm}: the verdict was {}, is {}", kernel.verdict, now.verdict));
         }
         // Other observations have other counts.
         if changes.len() == before && counts(&now) != counts(kernel) {
-            changes.push(format!("{}{with}: its counts weren't those of its trials", kernel.name));
+            changes.push(format!("{arm}: its counts weren't those of its trials"));
         }
         kernels.push(now);
     }

@@ -177,9 +177,9 @@ impl Stuck {
             asleep.values().any(|task| task.comm.starts_with("jbd2/") && Stand::of(task).is_some_and(|stand| stand.waits_for_handles()));
         let awake = || listed.iter().filter(|task| task.state == 'R').chain(running);
         let all = || asleep.values().copied().chain(awake());
-        let holders = all().filter(|task| wait::retries_with_handle(task) && !forced.contains(&task.tid));
-        let holders: BTreeSet<u32> = holders.map(|task| task.tid).collect();
-        let locked = all().any(|task| wait::locks_buffer(task) && !forced.contains(&task.tid));
+        let holding = || all().filter(|task| wait::retries_with_handle(task) && !forced.contains(&task.tid));
+        let holders: BTreeSet<u32> = holding().map(|task| task.tid).collect();
+        let locked = holding().any(wait::locks_buffer);
         let waits = |task: &&Task| wait::waits_for_commit(task) || (locked && wait::waits_for_buffer(task));
         let dies = dying.iter().any(|tid| holders.contains(tid) || asleep.get(tid).is_some_and(waits));
         Self {

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use self::bugzilla::bugzilla;
 pub use self::bundle::bundle;
 pub use self::calibration::{CalibrationReport, calibration};
-pub use self::case::{Case, Damage};
+pub use self::case::{Case, Damage, arm};
 pub use self::html::{PAGE, html};
 pub use self::json::json;
 pub use self::junit::junit;
