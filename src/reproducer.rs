@@ -109,7 +109,6 @@ pub fn check(program: &Program) -> Result<(), ReproducerError> {
 /// When it doesn't compile, or a program that it needs isn't there.
 pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, ReproducerError> {
     let reproducer = &pipeline.reproducer;
-    check(&reproducer.program)?;
     let (Program::C(given) | Program::File(given)) = &reproducer.program;
     let taken = folder.join(given.file_name().unwrap_or_default());
     let failed = |cause| ReproducerError::Copy { file: given.clone(), cause };
