@@ -103,7 +103,15 @@ pub struct Store {
 /// A lock that ends with the value.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// A lock belongs to the open file, and another thread may be starting a program: until that is executed, the child has the file too. Closing
+    /// ours wouldn't end the lock then.
+    fn drop(&mut self) {
+        let _ = flock(self.file.as_fd(), FlockOperation::Unlock);
+    }
 }
 
 /// A temporary folder that is removed with the value, and by the next sweep if the program is killed.
@@ -277,7 +285,7 @@ impl Store {
         let path = self.root.join("locks").join(name);
         let file = open_lock(&path)?;
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { _file: file })),
+            Ok(()) => Ok(Some(Lock { file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(cause) => Err(failed("lock", &path)(cause.into())),
         }
@@ -304,7 +312,7 @@ impl Store {
         let path = self.root.join("locks").join(use_lock(kept, key));
         let file = open_lock(&path)?;
         flock(file.as_fd(), FlockOperation::LockShared).map_err(|e| failed("lock", &path)(e.into()))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// The right to remove the thing of this kind and key; none while somebody uses it.
@@ -364,7 +372,7 @@ fn scratch_in(parent: &Path, prefix: &str, random: usize) -> Result<Scratch, Sto
     let file = open_lock(&new)?;
     flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", &new)(e.into()))?;
     fs::rename(&new, &path).map_err(failed("rename", &new))?;
-    Ok(Scratch { folder, _lock: Lock { _file: file } })
+    Ok(Scratch { folder, _lock: Lock { file } })
 }
 
 /// Where trials' folders are made: `HANGPROOF_SCRATCH`, else the system's temporary folder. Short, because a unix socket's path has 107 bytes.
@@ -462,6 +470,16 @@ mod tests {
         assert_eq!(sweep_folder(&store.root().join("work")), std::slice::from_ref(&stale));
         assert!(held.path().exists());
         assert!(!stale.exists());
+    }
+
+    #[test]
+    fn a_lock_ends_although_a_child_that_is_being_started_has_its_file() {
+        let (_folder, store) = store();
+        let held = store.in_use(Kept::Trees, "key").unwrap();
+        let _the_childs = held.file.try_clone().unwrap();
+        assert!(store.try_unused(Kept::Trees, "key").unwrap().is_none());
+        drop(held);
+        assert!(store.try_unused(Kept::Trees, "key").unwrap().is_some());
     }
 
     #[test]
