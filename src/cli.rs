@@ -29,7 +29,7 @@ use crate::prove::Wanted;
 use crate::report::{self, Report, SearchReport};
 use crate::reporting::{Format, Saved};
 use crate::reproducer::ReproducerError;
-use crate::rescore::rescore;
+use crate::rescore::{RULES, rescore};
 use crate::run::{self, Interrupted, Plan, Run};
 use crate::source::SourceError;
 use crate::source::history::HistoryError;
@@ -849,17 +849,17 @@ fn rescored(folder: &std::path::Path) -> Result<Exit> {
         let what = format!("{count} of {} trials can't be judged again and count as invalid here:\n  {list}", again.trials);
         return Err(Usage(format!("{what}\nbring back the run's folder as it was written")).into());
     }
-    let (wrote, this) = (&saved.hangproof, env!("CARGO_PKG_VERSION"));
-    if !again.changes.is_empty() && wrote != this {
-        show(&format!("hangproof {wrote} wrote the report, this is {this}"))?;
-    } else if !again.changes.is_empty() {
+    if !again.changes.is_empty() && again.same_rules {
         let places = report::counted(again.changes.len() as u64, "place");
         return Err(Usage(format!(
-            "{} says otherwise than the evidence beside it, in {places}: one of them was edited, or another build of hangproof {this} wrote it: \
-             bring back the run's folder as it was written",
+            "{} says otherwise than the evidence beside it, in {places}: one of them was edited: bring back the run's folder as it was written",
             folder.join(report::FILE).display()
         ))
         .into());
+    }
+    if !again.same_rules {
+        let (wrote, this) = (&saved.hangproof, env!("CARGO_PKG_VERSION"));
+        show(&format!("hangproof {wrote} judged by rules {}, this is {this} with rules {RULES}", saved.rules))?;
     }
     if !saved.complete {
         show("the run was cut short: its other trials are missing")?;
@@ -900,10 +900,14 @@ fn reported(
     if let Some(place) = bundle {
         source.bundle(&place).map_err(|error| unwritable(&place, error))?;
     }
-    if source.is_altered() {
-        let (report, run) = (run.join(report::FILE), quoted(run.display().to_string()));
-        let told = format!("{} says otherwise than the evidence beside it: `hangproof rescore {run}` says where", report.display());
+    if !source.contradictions().is_empty() {
+        let report = run.join(report::FILE);
+        let told = format!(
+            "{} says otherwise than the evidence beside it, and so does what was made here: one of them was edited",
+            report.display()
+        );
         complain(&plain(&format!("warning: {told}")));
+        source.contradictions().iter().for_each(|line| complain(&plain(&format!("warning: {line}"))));
     }
     source.damaged().iter().for_each(|line| complain(&plain(&format!("warning: left out: {line}"))));
     Ok(Exit::Expected)

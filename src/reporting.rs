@@ -1,6 +1,6 @@
 //! Reports of a saved run, for others: what is private here is known, taken out, and the form is made.
 //!
-//! It reads a run's folder, and writes only what it is told to. Judging again is `rescore`'s business: a report says what the run found.
+//! It reads a run's folder, and writes only what it is told to. A report says what the run found, and where that isn't what its evidence says.
 //!
 //! Read [`Saved`] first.
 
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::report::{Case, Damage, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, json, junit, markdown, write_whole};
+use crate::rescore::rescore;
 use crate::source::Provenance;
 use crate::store::Store;
 
@@ -46,7 +47,12 @@ impl Saved {
     /// # Errors
     /// When its report can't be read.
     pub fn open(folder: &Path) -> Result<Self, LoadError> {
-        Self::beside(folder, &Store::users_own().unwrap_or_default())
+        let mut saved = Self::beside(folder, &Store::users_own().unwrap_or_default())?;
+        let again = rescore(folder, &saved.case.report);
+        if again.same_rules {
+            saved.case.contradictions = again.changes;
+        }
+        Ok(saved)
     }
 
     fn beside(folder: &Path, store: &Path) -> Result<Self, LoadError> {
@@ -119,10 +125,10 @@ impl Saved {
         Ok(place)
     }
 
-    /// Whether the report says otherwise than its evidence.
+    /// Where the report says otherwise than its evidence, by the rules that it was judged by.
     #[must_use]
-    pub fn is_altered(&self) -> bool {
-        self.case.altered
+    pub fn contradictions(&self) -> &[String] {
+        &self.case.contradictions
     }
 
     /// What was left out.

@@ -1,8 +1,8 @@
 //! Judges a run's saved evidence again, without a VM.
 //!
 //! It reads what the trials saved and applies today's oracle; the saved report is not changed. What comes out otherwise is listed. A trial whose evidence
-//! can't be read proves nothing: it counts as invalid, and the others are judged all the same. Whose fault a change is, `cli` says: another version's oracle is
-//! nobody's.
+//! can't be read proves nothing: it counts as invalid, and the others are judged all the same. A change by other
+//! rules is nobody's fault; by the same ones it is an edit.
 //!
 //! Read [`rescore`].
 
@@ -13,6 +13,10 @@ use crate::oracle::{Fault, Observation, observe};
 use crate::plan::TrialId;
 use crate::proof::Summary;
 use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, TrialReport, arm, calibration, load_of, load_trial, observed};
+
+/// Number of the rules of judgement, the oracle's as well as those of verdicts, proofs and searches; raised with each change by which a saved run may be judged
+/// otherwise. 0 are those of runs from before they had numbers.
+pub const RULES: u32 = 1;
 
 /// A run, judged again.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Rescored {
     pub changes: Vec<String>,
     /// One line for each trial whose evidence is missing or can't be read.
     pub damaged: Vec<String>,
+    /// The rules of the saved report are these, so that it says otherwise only if somebody edited it or its evidence.
+    pub same_rules: bool,
 }
 
 /// Judges all trials of the run in `folder` again.
@@ -35,40 +41,42 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     let mut kernels = Vec::new();
     let mut loads = HashMap::new();
     for kernel in &saved.kernels {
-        let (mut results, before) = (Vec::new(), changes.len());
+        // What is lost contradicts nothing: there the saved observation is believed.
+        let (mut results, mut believed, before) = (Vec::new(), Vec::new(), changes.len());
         for result in &kernel.results {
             let observation = match load_trial(folder, &result.trial) {
                 Ok(evidence) => {
                     let observation = observe(&evidence);
                     loads.insert(result.trial.clone(), load_of(&evidence, &observation));
+                    believed.push(TrialReport { observation: observation.clone(), ..result.clone() });
+                    if observation != result.observation {
+                        let (before, after) = (&result.observation, &observation);
+                        let (was, is) = (before.detail(), after.detail());
+                        changes.push(format!("{}: was {} ({was}), is {} ({is})", result.trial, before.word(), after.word()));
+                    }
                     observation
                 }
                 Err(error) => {
                     damaged.push(format!("{}: {error}", result.trial));
+                    believed.push(result.clone());
                     Observation::Invalid { fault: Fault::Host, reason: "its evidence can't be read any more".to_owned() }
                 }
             };
             trials += 1;
-            if observation != result.observation {
-                let (before, after) = (&result.observation, &observation);
-                let line =
-                    format!("{}: was {} ({}), is {} ({})", result.trial, before.word(), before.detail(), after.word(), after.detail());
-                changes.push(line);
-            }
             results.push(TrialReport { observation, ..result.clone() });
         }
-        let now = KernelReport::new(kernel.cell(), results, kernel.built());
-        let arm = arm(kernel);
-        if now.verdict != kernel.verdict {
-            changes.push(format!("{arm}: the verdict was {}, is {}", kernel.verdict, now.verdict));
+        let (arm, known) = (arm(kernel), KernelReport::new(kernel.cell(), believed, kernel.built()));
+        if known.verdict != kernel.verdict {
+            changes.push(format!("{arm}: the verdict was {}, is {}", kernel.verdict, known.verdict));
         }
         // Other observations have other counts.
-        if changes.len() == before && counts(&now) != counts(kernel) {
+        if changes.len() == before && counts(&known) != counts(kernel) {
             changes.push(format!("{arm}: its counts weren't those of its trials"));
         }
-        kernels.push(now);
+        kernels.push(KernelReport::new(kernel.cell(), results, kernel.built()));
     }
     let mut report = Report { kernels, ..saved.clone() };
+    let told_by_trials = changes.len();
     report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
     if let Some(before) = &saved.search {
         let order: Vec<TrialId> = before.trials.iter().map(|trial| trial.trial.clone()).collect();
@@ -103,7 +111,10 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         }
         report.calibration = Some(now);
     }
-    Rescored { report, trials, changes, damaged }
+    if !damaged.is_empty() {
+        changes.truncate(told_by_trials);
+    }
+    Rescored { report, trials, changes, damaged, same_rules: saved.rules == RULES }
 }
 
 /// What is counted of a kernel's trials. A number that was written and read isn't the same to the last bit.

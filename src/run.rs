@@ -34,6 +34,7 @@ use crate::report::{
 };
 use crate::reporting::save_page;
 use crate::reproducer::{self, Ready};
+use crate::rescore::RULES;
 use crate::spec::{Definitions, Name, Pipeline};
 use crate::store::Store;
 use crate::trial::{Trial, stopped};
@@ -574,6 +575,7 @@ impl Run<'_> {
         Report {
             schema: SCHEMA,
             hangproof: env!("CARGO_PKG_VERSION").to_owned(),
+            rules: RULES,
             pipeline: self.pipeline.name.clone(),
             started,
             written: started,

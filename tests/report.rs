@@ -17,6 +17,7 @@ use hangproof::report::{
     Case, KernelReport, NotBuilt, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, json, junit,
     load_trial, markdown, save_inputs, save_trial, scoreboard, trial_folder,
 };
+use hangproof::rescore::{RULES, rescore};
 use hangproof::stats::anytime::sequence;
 use hangproof::stats::interval;
 use sha2::{Digest as _, Sha256};
@@ -331,7 +332,7 @@ fn a_bundle_holds_everything_and_nothing_private() {
         fs::write(path, text).unwrap();
     }
     let report = Report::load(again.path()).unwrap();
-    let rescored = hangproof::rescore::rescore(again.path(), &report);
+    let rescored = rescore(again.path(), &report);
     assert_eq!((rescored.trials, rescored.changes, rescored.damaged), (4, Vec::new(), Vec::new()));
 
     let second = run.path().join("second.tar.zst");
@@ -462,17 +463,43 @@ fn a_report_that_was_edited_is_told_from_its_evidence() {
     edited.kernels[2].verdict = saved.kernels[0].verdict;
     let (code, out, said) = ended(&edited, &["rescore"]);
     assert!(out.contains(&format!("{LOST}.1: was pass")) && out.contains(&format!("{LOST}: the verdict was pass, is hang")), "{out}");
-    let told = "error: RUN/report.json says otherwise than the evidence beside it, in 2 places: one of them was edited, or another build of \
-                hangproof 0.1.0 wrote it: bring back the run's folder as it was written\n";
+    let told = "error: RUN/report.json says otherwise than the evidence beside it, in 2 places: one of them was edited: \
+                bring back the run's folder as it was written\n";
     assert_eq!((code, said.as_str()), (2, told));
-    let warned = ended(&edited, &["report", "--format", "md"]);
-    let told = "warning: RUN/report.json says otherwise than the evidence beside it: `hangproof rescore RUN` says where\n";
-    assert_eq!((warned.0, warned.2.as_str()), (0, told));
+    // Every form says it, the bundle's too.
+    for (form, mark) in [
+        ("md", "## Not what the evidence says"),
+        ("bugzilla", "NOT WHAT THE EVIDENCE SAYS"),
+        ("html", "<h2>Not what the evidence says</h2>"),
+        ("json", "\"contradictions\": ["),
+        ("junit", "type=\"not-the-evidence\""),
+    ] {
+        let (code, out, said) = ended(&edited, &["report", "--format", form]);
+        assert!(code == 0 && out.contains(mark) && out.contains(&format!("{LOST}: the verdict was pass, is hang")), "{form}: {out}");
+        assert!(said.starts_with("warning: RUN/report.json says otherwise than the evidence beside it"), "{said}");
+    }
+    let place = tempfile::tempdir().unwrap();
+    let bundle = place.path().join("bundle.tar.zst");
+    ended(&edited, &["report", "--bundle", bundle.to_str().unwrap()]);
+    assert!(unpacked(&bundle)["report.txt"].contains("NOT WHAT THE EVIDENCE SAYS"));
 
-    // Another version may judge otherwise, and that is no mistake.
-    let (code, out, said) = ended(&Report { hangproof: "0.0.9".to_owned(), ..edited }, &["rescore"]);
-    assert!(out.ends_with("hangproof 0.0.9 wrote the report, this is 0.1.0\n"), "{out}");
+    // Other rules may judge otherwise, and that is no mistake: neither an edit.
+    let other = Report { rules: RULES - 1, ..edited.clone() };
+    let (code, out, said) = ended(&other, &["rescore"]);
+    assert!(out.ends_with(&format!("hangproof 0.1.0 judged by rules {}, this is 0.1.0 with rules {RULES}\n", RULES - 1)), "{out}");
     assert_eq!((code, said.as_str()), (saved.exit() as i32, ""));
+    let (_, out, said) = ended(&other, &["report", "--format", "md"]);
+    assert!(said.is_empty() && !out.contains("Not what the evidence says"), "{said}{out}");
+
+    // What is lost contradicts nothing, and hides nothing of what isn't.
+    let lost = run.path().join("trials/debian-6.1.1/evidence.json");
+    let kept = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    let (_, out, said) = ended(&edited, &["report", "--format", "md"]);
+    assert!(out.contains(&format!("{LOST}: the verdict was pass, is hang")) && said.contains("debian-6.1.1/evidence.json"), "{said}{out}");
+    let (_, out, _) = ended(&saved, &["report", "--format", "md"]);
+    assert!(!out.contains("Not what the evidence says"), "{out}");
+    fs::write(&lost, kept).unwrap();
 
     let mut edited = saved.clone();
     edited.kernels[2].hang_rate = saved.kernels[0].hang_rate;

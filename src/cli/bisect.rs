@@ -13,6 +13,7 @@ use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernel
 use crate::event::Events;
 use crate::fault::Whose;
 use crate::report::{self, Report, SearchSetup, StepDesign, StepReport};
+use crate::rescore::RULES;
 use crate::run::Plan;
 use crate::search::Design;
 use crate::source::history::Repository;
@@ -224,6 +225,11 @@ fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
     }
     let report = Report::load(out).map_err(|error| unusable(format!("{error}: there is no search to go on with: leave out --resume")))?;
     let Some(search) = &report.search else { return Err(unusable("this is no search's folder: leave out --resume".to_owned())) };
+    if report.rules != RULES {
+        let (wrote, theirs) = (&report.hangproof, report.rules);
+        let why = format!("its trials were judged by rules {theirs} of hangproof {wrote}, and these are rules {RULES}");
+        return Err(unusable(format!("{why}: go on with that hangproof, or leave out --resume and name another folder")));
+    }
     let differ = |one: &SearchSetup, other: &SearchSetup| {
         let pairs = [
             ("what is searched", one.over != other.over || one.find_fix != other.find_fix),

@@ -33,11 +33,21 @@ pub(super) enum Block {
     Command(String),
 }
 
+/// What a report is worth that says otherwise than its evidence.
+pub(super) const NOT_THE_EVIDENCE: &str =
+    "This report and the evidence beside it don't belong together: one of them was edited. Don't rely on either.";
+
 /// The whole account.
 #[must_use]
 pub(super) fn account(case: &Case) -> Vec<Block> {
     let report = &case.report;
-    let mut blocks = vec![Block::Heading("Kernels".to_owned())];
+    let mut blocks = Vec::new();
+    if !case.contradictions.is_empty() {
+        blocks.push(Block::Heading("Not what the evidence says".to_owned()));
+        blocks.push(Block::Paragraph(NOT_THE_EVIDENCE.to_owned()));
+        blocks.extend(case.contradictions.iter().map(|what| Block::Paragraph(what.clone())));
+    }
+    blocks.push(Block::Heading("Kernels".to_owned()));
     blocks.extend(distinct(report).map(|kernel| kernel_block(case, kernel)));
     blocks.push(Block::Heading("What was done".to_owned()));
     blocks.push(done(report));

@@ -18,7 +18,6 @@ use super::proof::ProofSummary;
 use super::seen::Seen;
 use super::{KernelReport, LoadError, Report, load_trial};
 use crate::input;
-use crate::oracle::observe;
 use crate::plan::TrialId;
 use crate::spec::Name;
 
@@ -34,8 +33,8 @@ pub struct Case {
     pub inputs: BTreeMap<Name, Inputs>,
     /// What was left out.
     pub damaged: Vec<Damage>,
-    /// An observation or a verdict isn't what the evidence gives.
-    pub altered: bool,
+    /// Where the report says otherwise than the evidence beside it, as far as somebody looked.
+    pub contradictions: Vec<String>,
     /// The answer of `prove`, if the run was one.
     pub proof: Option<ProofSummary>,
 }
@@ -81,18 +80,15 @@ impl Case {
     pub fn load(run: &Path) -> Result<Self, LoadError> {
         let report = Report::load(run)?;
         let (mut trials, mut damaged, mut inputs) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        let mut altered = false;
         for kernel in &report.kernels {
             for result in &kernel.results {
                 match load_trial(run, &result.trial) {
                     Ok(evidence) => {
-                        altered |= observe(&evidence) != result.observation;
                         trials.insert(result.trial.to_string(), Seen::of(&evidence, &result.observation));
                     }
                     Err(error) => damaged.push(Damage::of_trial(&result.trial, error.to_string())),
                 }
             }
-            altered |= KernelReport::new(kernel.cell(), kernel.results.clone(), kernel.built()).verdict != kernel.verdict;
             if let (Some(build), Entry::Vacant(entry)) = (&kernel.build, inputs.entry(kernel.name.clone())) {
                 let (found, wrong) = load_inputs(run, &kernel.name, build);
                 entry.insert(found);
@@ -100,7 +96,7 @@ impl Case {
             }
         }
         let proof = report.proof.as_ref().map(ProofSummary::of);
-        Ok(Self { report, trials, inputs, damaged, altered, proof })
+        Ok(Self { report, trials, inputs, damaged, contradictions: Vec::new(), proof })
     }
 
     /// What a trial saw.

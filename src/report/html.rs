@@ -9,7 +9,7 @@ use std::path::Path;
 
 use askama::Template;
 
-use super::account::{distinct, done_text, percent, setting, toolchains};
+use super::account::{NOT_THE_EVIDENCE, distinct, done_text, percent, setting, toolchains};
 use super::case::{Case, arm};
 use super::kernels::{Inputs, Patch};
 use super::materials::{Material, toolchain};
@@ -47,6 +47,7 @@ struct Page<'a> {
     builds: Vec<BuildView<'a>>,
     proof: Option<&'a ProofSummary>,
     cpus: String,
+    not_the_evidence: &'static str,
 }
 
 /// A line of the matrix, with its trials.
@@ -146,6 +147,7 @@ pub fn html(case: &Case) -> Result<String, askama::Error> {
         builds: distinct(report).map(|kernel| build(case, kernel)).collect(),
         proof: case.proof.as_ref(),
         cpus: counted(u64::from(report.machine.cpus), "CPU"),
+        not_the_evidence: NOT_THE_EVIDENCE,
         case,
     };
     page.render()
@@ -156,7 +158,11 @@ fn outcome(case: &Case) -> (&'static str, String) {
     let count = |is: &dyn Fn(&KernelReport) -> bool| kernels.iter().filter(|kernel| is(kernel)).count();
     let inconclusive = count(&|kernel| kernel.verdict == Verdict::Inconclusive);
     let contrary = count(&|kernel| kernel.verdict != Verdict::Inconclusive && !kernel.is_as_expected());
+    if !case.contradictions.is_empty() {
+        return ("hang", "not what its evidence says".to_owned());
+    }
     match (contrary, inconclusive) {
+        (0, 0) if !case.report.complete => ("inconclusive", "every verdict so far as expected".to_owned()),
         (0, 0) => ("pass", "every verdict as expected".to_owned()),
         (0, _) => ("inconclusive", format!("{inconclusive} of {} verdicts inconclusive", kernels.len())),
         (_, _) => ("hang", format!("{contrary} of {} verdicts contrary to what was expected", kernels.len())),

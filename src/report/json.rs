@@ -1,4 +1,4 @@
-//! A report as data: what the run saved, and beside each trial and kernel what is missing or damaged of it now.
+//! A report as data: what the run saved, where that isn't what the evidence says, and beside each trial and kernel what is missing or damaged of it now.
 //!
 //! A run's folder with it as its `report.json` is read again; what it says of damage is then looked at anew.
 //!
@@ -13,10 +13,13 @@ use super::case::Case;
 /// # Errors
 /// Never in practice: everything in it was read from JSON.
 pub fn json(case: &Case) -> serde_json::Result<String> {
-    if case.damaged.is_empty() {
+    if case.damaged.is_empty() && case.contradictions.is_empty() {
         return serde_json::to_string_pretty(&case.report);
     }
     let mut report = serde_json::to_value(&case.report)?;
+    if !case.contradictions.is_empty() {
+        report["contradictions"] = case.contradictions.as_slice().into();
+    }
     for (kernel, shown) in case.report.kernels.iter().zip(items(&mut report["kernels"])) {
         note(shown, &case.damage(&kernel.name, None));
         for (result, shown) in kernel.results.iter().zip(items(&mut shown["results"])) {

@@ -1,7 +1,8 @@
 //! A report as JUnit XML, for continuous integration.
 //!
-//! One suite per kernel: a case for its verdict, and one for each trial; and one for a proof: a case for each answer. *Error* is ours: an invalid trial, a
-//! kernel that wasn't built, a verdict that nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it
+//! One suite for the run: that all its trials have ended, and that it says what its evidence says. One per kernel: a case for its verdict, and one for each
+//! trial. One for a proof: a case for each answer. *Error* is ours: a run that was cut short, an invalid trial, a kernel that wasn't built, a verdict that
+//! nobody can give. *Failure* is the kernel's: a verdict contrary to what was expected, and the trials that make it
 //! so. A trial that was tried again carries its former attempts as reruns. What a kernel was made of besides its source, patches and compatibility changes,
 //! are its suite's properties.
 //!
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString};
 
+use super::account::NOT_THE_EVIDENCE;
 use super::case::{Case, arm};
 use super::{KernelReport, ProofReport, TrialReport};
 use crate::oracle::Observation;
@@ -25,9 +27,31 @@ use crate::verdict::Verdict;
 pub fn junit(case: &Case) -> Result<String, quick_junit::SerializeError> {
     let report = &case.report;
     let mut document = Document::new(format!("hangproof {}", report.pipeline));
+    document.add_test_suite(whole(case));
     document.add_test_suites(report.kernels.iter().map(|kernel| suite(case, kernel)));
     document.add_test_suites(report.proof.as_ref().map(answers));
     document.to_string()
+}
+
+/// What holds for all of the run.
+fn whole(case: &Case) -> TestSuite {
+    let mut suite = TestSuite::new("run");
+    let ended = if case.report.complete {
+        TestCaseStatus::success()
+    } else {
+        not(NonSuccessKind::Error, "cut-short", "the run was cut short: its other trials are missing")
+    };
+    let supported = if case.contradictions.is_empty() {
+        TestCaseStatus::success()
+    } else {
+        not(NonSuccessKind::Error, "not-the-evidence", &format!("{NOT_THE_EVIDENCE}\n{}", case.contradictions.join("\n")))
+    };
+    for (name, status) in [("all trials have ended", ended), ("says what its evidence says", supported)] {
+        let mut one = TestCase::new(name, status);
+        one.set_classname("run");
+        suite.add_test_case(one);
+    }
+    suite
 }
 
 /// A proof's answers: not fixed is a failure, no answer an error.

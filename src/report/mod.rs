@@ -88,6 +88,9 @@ pub struct Report {
     pub schema: u32,
     /// Version of hangproof.
     pub hangproof: String,
+    /// Number of the rules by which it judged: [`RULES`](crate::rescore::RULES).
+    #[serde(default)]
+    pub rules: u32,
     /// The pipeline.
     pub pipeline: Name,
     /// When the run began (UTC).
