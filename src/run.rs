@@ -395,12 +395,11 @@ impl Run<'_> {
 
     /// What all kernels share. Everything that can fail quickly is tried before anything is built.
     async fn share(&self, folder: &Path) -> Result<Shared> {
-        let probed = crate::vm::probe::probe(folder).await?;
-        // What isn't QEMU may look like a QEMU without KVM to the probe.
         let version = qemu_version().await;
         if let (Ok(qemu), false) = (crate::vm::find_qemu(), version.contains("QEMU")) {
             bail!("{} is no QEMU: `--version` says {version:?}; set HANGPROOF_QEMU to one, or unset it", qemu.display());
         }
+        let probed = crate::vm::probe::probe(folder).await?;
         let accelerator = probed.accelerator.name().to_owned();
         self.events.send(Event::Accelerator { accelerator, reason: probed.reason.clone() });
         let ready = reproducer::prepare(self.pipeline, folder).await?;

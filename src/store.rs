@@ -34,6 +34,17 @@ pub enum StoreError {
         /// Why not.
         cause: io::Error,
     },
+    /// Its path has a character that programs which work in it don't take.
+    #[error(
+        "{root:?} can't be the store: {found:?} in a path divides it for make or user-mode Linux: name a folder of letters, digits and `/._-+@~` with \
+         HANGPROOF_CACHE"
+    )]
+    Name {
+        /// The store's folder.
+        root: PathBuf,
+        /// The character.
+        found: char,
+    },
     /// An operation on a file failed.
     #[error("{what} {}: {cause}: HANGPROOF_CACHE and HANGPROOF_SCRATCH choose other folders", path.display())]
     Io {
@@ -52,7 +63,7 @@ impl StoreError {
     pub fn fault(&self) -> Whose {
         use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
         match self {
-            Self::NoHome => Whose::Definition,
+            Self::NoHome | Self::Name { .. } => Whose::Definition,
             Self::Unusable { cause, .. } if cause.kind() == NotFound => Whose::Definition,
             Self::Unusable { cause, .. } | Self::Io { cause, .. } => match cause.kind() {
                 NotADirectory | io::ErrorKind::AlreadyExists | PermissionDenied | ReadOnlyFilesystem => Whose::Definition,
@@ -193,8 +204,12 @@ impl Store {
     /// Opens the store at a given place and makes its folders.
     ///
     /// # Errors
-    /// When a folder can't be made, or it holds something else: `gc` removes what lies in it.
+    /// When a folder can't be made, or it holds something else, for `gc` removes what lies in it; or when its path has a character that kernels' makefiles or
+    /// user-mode Linux don't take.
     pub fn open_at(root: &Path) -> Result<Self, StoreError> {
+        if let Some(found) = root.to_string_lossy().chars().find(|one| !(one.is_alphanumeric() || "/._-+@~".contains(*one))) {
+            return Err(StoreError::Name { root: root.to_owned(), found });
+        }
         tag(root).map_err(|cause| StoreError::Unusable { root: root.to_owned(), cause })?;
         for folder in Kept::ALL.map(Kept::folder).into_iter().chain(["work", "locks", "logs", "notes"]) {
             let path = root.join(folder);

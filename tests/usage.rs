@@ -120,6 +120,41 @@ fn a_cache_that_can_be_none_is_the_users() {
             &format!("error: {root} can't be the store: {why}: name another folder with HANGPROOF_CACHE"),
         );
     }
+    for (cache, found) in [("a store", ' '), ("a,store", ','), ("a:store", ':'), ("a$store", '$')] {
+        let mut command = lab.command(&["image", "ext4-on-md"]);
+        command.env("HANGPROOF_CACHE", cache);
+        let told = format!(
+            "error: \"LAB/{cache}\" can't be the store: {found:?} in a path divides it for make or user-mode Linux: name a folder of letters, digits and \
+             `/._-+@~` with HANGPROOF_CACHE"
+        );
+        refused(lab.ended(command), &told);
+        assert!(!lab.path(cache).exists());
+    }
+}
+
+#[test]
+fn a_qemu_that_runs_nothing_and_a_scratch_folder_that_is_none_are_found() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    lab.write("qemu", "#!/bin/sh\n[ \"$1\" = --version ] && { echo QEMU emulator version 9.9; exit; }\necho out of order >&2\nexit 1\n");
+    fs::set_permissions(lab.path("qemu"), fs::Permissions::from_mode(0o755)).unwrap();
+    let with = |words: &[&str], name: &str, value: &str| {
+        let mut command = lab.command(words);
+        command.env(name, lab.path(value));
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap().replace(&lab.path("").display().to_string(), "LAB/"))
+    };
+    let told = "LAB/qemu runs no guest, not even without KVM: QEMU ended with exit status: 1: out of order: set HANGPROOF_QEMU to one that does, or install it again";
+    let (code, said) = with(&["run", "ext4-oom", "--out", "out"], "HANGPROOF_QEMU", "qemu");
+    assert!(code == 4 && said.contains(told) && !lab.path("out").exists(), "{code} {said}");
+    let (code, said) = with(&["doctor"], "HANGPROOF_QEMU", "qemu");
+    assert!(code == 4 && said.contains(told), "{code} {said}");
+    let (code, said) = with(&["doctor"], "HANGPROOF_SCRATCH", "nowhere");
+    assert!(
+        code == 4 && said.lines().any(|line| line.contains("✗  scratch") && line.contains("LAB/nowhere: No such file")),
+        "{code} {said}"
+    );
 }
 
 #[test]

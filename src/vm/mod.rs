@@ -138,6 +138,14 @@ pub enum VmError {
     /// QEMU can't be run.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// QEMU is there, and runs no guest.
+    #[error("{} runs no guest, not even without KVM: {trouble}: set HANGPROOF_QEMU to one that does, or install it again", qemu.display())]
+    RunsNothing {
+        /// Which QEMU.
+        qemu: PathBuf,
+        /// What became of the guest.
+        trouble: String,
+    },
     /// QEMU ended before it connected to us.
     #[error("QEMU did not start ({status}): {stderr}")]
     Start {

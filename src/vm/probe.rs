@@ -2,7 +2,8 @@
 //!
 //! `/dev/kvm` can exist, open and even create a VM and still not run a guest: the vCPU spins for ever, or `-cpu host` dies on a register. So a
 //! boot sector is booted under KVM, with the processor model that trials use, and has to end QEMU through its debug-exit device with a number of
-//! our choice, within a deadline. Anything else means TCG, with the reason.
+//! our choice, within a deadline. Anything else means TCG, with the reason, if that
+//! boots it.
 //!
 //! Read [`probe`] first.
 
@@ -23,8 +24,14 @@ pub struct Probed {
     pub reason: String,
 }
 
-/// From QEMU's start to the boot sector's end: SeaBIOS needs 0.2 s under KVM, and 1 s under TCG on a loaded machine.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// From QEMU's start to the boot sector's end, of which SeaBIOS takes most: 0.2 s under KVM, and 1 s under TCG on a loaded machine. A KVM that doesn't run
+/// guests is waited for so long at each start, while a machine without TCG is worth no trial.
+const fn deadline(accelerator: Accelerator) -> Duration {
+    match accelerator {
+        Accelerator::Kvm => Duration::from_secs(5),
+        Accelerator::Tcg => Duration::from_secs(60),
+    }
+}
 
 /// What the boot sector writes to the debug-exit device.
 const WORD: u8 = 0x15;
@@ -35,18 +42,22 @@ const STATUS: i32 = (WORD as i32) << 1 | 1;
 /// Chooses the accelerator by booting something in `folder`.
 ///
 /// # Errors
-/// When QEMU isn't installed, or doesn't even boot the probe under TCG.
+/// When QEMU isn't installed, or boots the probe neither under KVM nor under TCG.
 pub async fn probe(folder: &Path) -> Result<Probed, VmError> {
     let qemu = find_qemu()?;
     let sector = folder.join("probe.img");
     std::fs::write(&sector, boot_sector()).map_err(VmError::io(format!("writing {}", sector.display())))?;
-    let found = |accelerator, reason: String| Ok(Probed { accelerator, reason });
-    if !Path::new("/dev/kvm").exists() {
-        return found(Accelerator::Tcg, "there is no /dev/kvm".to_owned());
-    }
-    match boots(&qemu, &sector, Accelerator::Kvm).await {
-        Ok(()) => found(Accelerator::Kvm, "a guest booted under KVM".to_owned()),
-        Err(trouble) => found(Accelerator::Tcg, format!("/dev/kvm is there, but {trouble}")),
+    let reason = if Path::new("/dev/kvm").exists() {
+        match boots(&qemu, &sector, Accelerator::Kvm).await {
+            Ok(()) => return Ok(Probed { accelerator: Accelerator::Kvm, reason: "a guest booted under KVM".to_owned() }),
+            Err(trouble) => format!("/dev/kvm is there, but {trouble}"),
+        }
+    } else {
+        "there is no /dev/kvm".to_owned()
+    };
+    match boots(&qemu, &sector, Accelerator::Tcg).await {
+        Ok(()) => Ok(Probed { accelerator: Accelerator::Tcg, reason }),
+        Err(trouble) => Err(VmError::RunsNothing { qemu, trouble }),
     }
 }
 
@@ -61,7 +72,7 @@ pub async fn boots(qemu: &Path, sector: &Path, accelerator: Accelerator) -> Resu
     };
     let mut drive = std::ffi::OsString::from("if=ide,format=raw,readonly=off,snapshot=on,file=");
     drive.push(sector.to_string_lossy().replace(',', ",,"));
-    let mut program = program(qemu).within(Deadline::Total(DEADLINE));
+    let mut program = program(qemu).within(Deadline::Total(deadline(accelerator)));
     program
         .command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc", "-m", "16M"])
@@ -75,7 +86,11 @@ pub async fn boots(qemu: &Path, sector: &Path, accelerator: Accelerator) -> Resu
             Err(format!("QEMU ended with {}: {}", output.status, said.lines().next().unwrap_or("(no message)")))
         }
         Err(error @ (ProgramError::Missing { .. } | ProgramError::Start { .. } | ProgramError::Failed { .. })) => Err(error.to_string()),
-        Err(ProgramError::Late(_)) => Err(format!("a guest that was booted under it didn't answer within {} s", DEADLINE.as_secs())),
+        Err(ProgramError::Late(_)) => Err(format!(
+            "a guest that was booted under {} didn't answer within {} s",
+            accelerator.name().to_uppercase(),
+            deadline(accelerator).as_secs()
+        )),
     }
 }
 
