@@ -300,13 +300,24 @@ pub fn main() -> Exit {
         }
     };
     let is_step = matches!(cli.command, Command::BisectStep(_));
-    let work = || runtime.block_on(async { dispatch(cli).await.unwrap_or_else(|error| explain(&error)) });
+    let work = || {
+        runtime.block_on(async {
+            let _large = large_files_are_errors();
+            dispatch(cli).await.unwrap_or_else(|error| explain(&error))
+        })
+    };
     // The message is out by then. `git bisect run` would take the usual 101 for bad.
     let exit = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Exit::Trouble);
     // What is left is the removal of trees. An interrupted program leaves it to the next sweep; a thread that waits for a dead guest's ssh session isn't the
     // runtime's.
     runtime.shutdown_timeout(if exit == Exit::Interrupted { Duration::from_millis(200) } else { Duration::from_secs(60) });
     if is_step { exit.of_a_step() } else { exit }
+}
+
+/// A file larger than the user's limit (`ulimit -f`) is an error of whoever writes it, and not this program's end. What it starts is not concerned: a handler
+/// ends with exec.
+fn large_files_are_errors() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
 }
 
 /// Internals go to standard error when `HANGPROOF_LOG` asks for them, for example `HANGPROOF_LOG=hangproof=debug`.
@@ -364,9 +375,10 @@ fn width() -> Option<u16> {
     Some(rustix::termios::tcgetwinsize(stdout).map_or(0, |size| size.ws_col)).map(|columns| if columns < 40 { 80 } else { columns })
 }
 
-#[expect(clippy::print_stderr, reason = "cli is one of the three places that print")]
+/// Says it on standard error, if that can be written.
 fn complain(text: &str) {
-    eprintln!("{}", text.trim_end());
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
 }
 
 /// Lines of ours with words of others in them, without what a terminal would take for itself.
@@ -776,6 +788,15 @@ fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Resul
             std::io::ErrorKind::WouldBlock => anyhow!(Usage(format!("{}: another hangproof goes on with it", out.display()))),
             _ => unusable(error),
         });
+    }
+    let absolute = std::path::absolute(out).map_err(unusable)?;
+    let is_run = |folder: &&Path| [report::FILE, crate::progress::EVENTS].iter().all(|name| folder.join(name).exists());
+    if let Some(run) = absolute.ancestors().skip(1).find(is_run) {
+        return Err(anyhow!(Usage(format!(
+            "{} lies in another run's folder, {}: choose another one with --out",
+            out.display(),
+            run.display()
+        ))));
     }
     std::fs::create_dir_all(out).map_err(unusable)?;
     if out.join(report::FILE).exists() {

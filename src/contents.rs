@@ -4,7 +4,7 @@
 //!
 //! Read [`check`].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::reproducer;
@@ -19,12 +19,25 @@ pub struct Unsound(Vec<String>);
 /// Looks into each patch of `kernels` and the reproducer of each of `pipelines`.
 ///
 /// # Errors
-/// With everything that is wrong, each with its file.
+/// With everything that is wrong, each with its file, and the definition that names it.
 pub fn check<'a>(kernels: impl IntoIterator<Item = &'a Kernel>, pipelines: impl IntoIterator<Item = &'a Pipeline>) -> Result<(), Unsound> {
-    let patches: BTreeSet<&Path> = kernels.into_iter().flat_map(patches_of).collect();
-    let patches = patches.into_iter().filter_map(|patch| patch::check(patch).err().map(|error| error.to_string()));
-    let programs: BTreeSet<_> = pipelines.into_iter().map(|pipeline| &pipeline.reproducer.program).collect();
-    let programs = programs.into_iter().filter_map(|program| reproducer::check(program).err().map(|error| error.to_string()));
+    let mut patches: BTreeMap<&Path, &Kernel> = BTreeMap::new();
+    for (patch, kernel) in kernels.into_iter().flat_map(|kernel| patches_of(kernel).map(move |patch| (patch, kernel))) {
+        // The one that has it first is its base.
+        patches
+            .entry(patch)
+            .and_modify(|first| *first = if kernel.patches.len() < first.patches.len() { kernel } else { first })
+            .or_insert(kernel);
+    }
+    let patches = patches.into_iter().filter_map(|(patch, kernel)| {
+        let error = patch::check(patch).err()?;
+        Some(format!("{error}\n  a patch of kernel {}, {}", kernel.name, kernel.defined_in.display()))
+    });
+    let programs: BTreeMap<_, _> = pipelines.into_iter().map(|pipeline| (&pipeline.reproducer.program, pipeline)).collect();
+    let programs = programs.into_iter().filter_map(|(program, pipeline)| {
+        let error = reproducer::check(program).err()?;
+        Some(format!("{error}\n  the reproducer of pipeline {}, {}", pipeline.name, pipeline.defined_in.display()))
+    });
     let wrong: Vec<String> = patches.chain(programs).collect();
     if wrong.is_empty() { Ok(()) } else { Err(Unsound(wrong)) }
 }

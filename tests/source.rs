@@ -443,6 +443,13 @@ async fn what_git_would_skip_is_an_error() {
     assert!(apply(&tree, &[headless]).await.unwrap_err().starts_with("patch DIR/0.patch, line 1: this hunk belongs to no file"));
     let no_context = "--- a/mm/filemap.c\n+++ b/mm/filemap.c\n@@ -5 +5 @@\n-line 5\n+line five\n";
     assert!(apply(&tree, &[no_context]).await.unwrap_err().contains("has no lines of context (`diff -U3` gives them)"));
+    let cut_off = "--- a/mm/filemap.c\n+++ b/mm/filemap.c\n";
+    let told = "patch DIR/0.patch, line 2: no hunk follows; make it anew with `git format-patch` or `diff -u`";
+    assert_eq!(apply(&tree, &[cut_off]).await.unwrap_err(), told);
+    let mailed = GOOD.replace('\n', "\r\n");
+    let told = "patch DIR/0.patch, line 13: its lines end in a carriage return, as a mail program leaves them (`dos2unix` takes \
+                them away); make it anew with `git format-patch` or `diff -u`";
+    assert_eq!(apply(&tree, &[&mailed]).await.unwrap_err(), told);
 }
 
 #[tokio::test]

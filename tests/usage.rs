@@ -453,19 +453,68 @@ fn patches_and_reproducers_that_are_none_are_told_before_anything_is_built() {
     std::os::unix::fs::symlink("/etc/passwd", lab.path(&oom)).unwrap();
     let reproducer = "definitions/pipelines/ext4-oom/ext4-oom.c";
     lab.write(reproducer, "\n");
-    let patch = |name: &str| format!("patch LAB/{name} touches no file: give a unified diff with `--- a/file` and `+++ b/file` lines");
-    let empty = format!("reproducer LAB/{reproducer} is empty: write a C program with a `main`");
+    // The patch, and the kernel that has it first.
+    let patch = |name: &str, kernel: &str| {
+        format!(
+            "patch LAB/{name} touches no file: give a unified diff with `--- a/file` and `+++ b/file` lines\n  a patch of kernel {kernel}, \
+             LAB/definitions/kernels/{kernel}.yaml"
+        )
+    };
+    let pipeline = "definitions/pipelines/ext4-oom/pipeline.yaml";
+    let of = format!("\n  the reproducer of pipeline ext4-oom, LAB/{pipeline}");
+    let empty = format!("reproducer LAB/{reproducer} is empty: write a C program with a `main`{of}");
+    let [oom, lost] = [(&oom, "debian-6.1-el7mm"), (&lost, "debian-6.1-el7mm-nofail-lost")].map(|(file, kernel)| patch(file, kernel));
     let list = ["--definitions", "definitions", "list"];
-    refused(lab.run(&list), &format!("error: {}\n{}\n{empty}", patch(&oom), patch(&lost)));
+    refused(lab.run(&list), &format!("error: {oom}\n{lost}\n{empty}"));
     let run = ["--definitions", "definitions", "run", "ext4-oom", "--kernel", "debian-6.1", "--out", "out"];
     refused(lab.run(&run), &format!("error: {empty}"));
     assert!(!lab.path("out").exists());
-    refused(lab.run(&["--definitions", "definitions", "build", "debian-6.1-el7mm"]), &format!("error: {}", patch(&oom)));
-    let pipeline = "definitions/pipelines/ext4-oom/pipeline.yaml";
+    refused(lab.run(&["--definitions", "definitions", "build", "debian-6.1-el7mm"]), &format!("error: {oom}"));
     let written = fs::read_to_string(lab.path(pipeline)).unwrap();
     lab.write(pipeline, written.replace("c: ext4-oom.c", "file: ext4-oom.c"));
     let unfit = "is neither a script nor an ELF program: let it begin with `#!/bin/sh`, or write `c:` for a C source";
-    refused(lab.run(&run), &format!("error: reproducer LAB/{reproducer} {unfit}"));
+    refused(lab.run(&run), &format!("error: reproducer LAB/{reproducer} {unfit}{of}"));
+}
+
+#[test]
+fn a_run_inside_another_ones_folder_is_refused() {
+    let lab = Lab::new();
+    lab.write("first/report.json", "{}");
+    let run = ["run", "ext4-oom", "--out", "first/trials/second"];
+    // Somebody else's file of that name says nothing.
+    let mut command = lab.command(&run);
+    command.env("HANGPROOF_QEMU", "/no/qemu");
+    assert_eq!(lab.ended(command).0, 4);
+    lab.write("first/events.jsonl", "");
+    refused(lab.run(&run), "error: first/trials/second lies in another run's folder, LAB/first: choose another one with --out");
+    assert!(!lab.path("first/trials").exists());
+}
+
+#[test]
+fn a_file_that_may_not_be_written_is_no_end() {
+    let lab = Lab::new();
+    lab.write("run/report.json", fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/run.json")).unwrap());
+    let shell = |line: &str| {
+        let command = lab.command(&[]);
+        let program = command.get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", line])
+            .arg(program)
+            .current_dir(lab.path(""))
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+        lab.ended(shell)
+    };
+    let (code, said) = shell("ulimit -f 1; exec \"$0\" report run --format html --out page.html");
+    assert!(code == 4 && said.contains("writing LAB/page.html: File too large"), "{code} {said}");
+    let left: Vec<_> = fs::read_dir(lab.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != "run" && name != "cache")
+        .collect();
+    assert_eq!(left, Vec::<std::ffi::OsString>::new());
+    assert_eq!(shell("exec \"$0\" rescore nowhere 2>/dev/full").0, 2);
 }
 
 #[test]

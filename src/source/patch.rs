@@ -24,6 +24,8 @@ pub struct Patch {
     origins: BTreeSet<PathBuf>,
     /// Its hunks in order.
     pub hunks: Vec<Hunk>,
+    /// The first line that a patch of ours may not have, though one of a source package may, and why not.
+    flaw: Option<(usize, &'static str)>,
 }
 
 /// A hunk of a patch.
@@ -150,11 +152,14 @@ pub fn check(patch: &Path) -> Result<(), PatchError> {
 fn open(patch: &Path) -> Result<(Vec<u8>, Patch), PatchError> {
     let bytes = input::read(patch, input::LARGEST_TEXT).map_err(|cause| PatchError::Read { patch: patch.to_owned(), cause })?;
     let read = read(patch, &String::from_utf8_lossy(&bytes))?;
-    Ok((bytes, read))
+    match read.flaw {
+        Some((line, why)) => Err(PatchError::Malformed { patch: patch.to_owned(), line, why: why.to_owned() }),
+        None => Ok((bytes, read)),
+    }
 }
 
 async fn apply_one(tree: &Path, patch: &Path) -> Result<Applied, PatchError> {
-    let (bytes, Patch { files, origins, hunks }) = open(patch)?;
+    let (bytes, Patch { files, origins, hunks, .. }) = open(patch)?;
     let found = would_change(tree, patch).await?;
     let expected: BTreeSet<_> = files.difference(&origins).cloned().collect();
     if found != expected {
@@ -231,9 +236,17 @@ pub fn read(patch: &Path, text: &str) -> Result<Patch, PatchError> {
         new: None,
         number: 0,
     };
+    let mut flaw = None;
     let mut lines = (1..).zip(text.lines()).peekable();
+    let returns: BTreeSet<usize> = (1..).zip(text.split('\n')).filter(|(_, line)| line.ends_with('\r')).map(|(number, _)| number).collect();
     while let Some((number, line)) = lines.next() {
         if let Some(header) = line.strip_prefix("@@ -") {
+            if returns.contains(&number) {
+                flaw.get_or_insert((
+                    number,
+                    "its lines end in a carriage return, as a mail program leaves them (`dos2unix` takes them away)",
+                ));
+            }
             let (old, new) = reading.hunk(number, header)?;
             reading.body(number, old, new, &mut lines)?;
         } else if let Some(path) = line.strip_prefix("--- ")
@@ -244,6 +257,9 @@ pub fn read(patch: &Path, text: &str) -> Result<Patch, PatchError> {
         } else if let Some(path) = line.strip_prefix("+++ ") {
             reading.new = reading.path(number, path)?;
             reading.touch(number)?;
+            if !lines.peek().is_some_and(|(_, next)| next.starts_with("@@ -")) {
+                flaw.get_or_insert((number, "no hunk follows"));
+            }
         } else {
             reading.extended(number, line)?;
         }
@@ -253,7 +269,7 @@ pub fn read(patch: &Path, text: &str) -> Result<Patch, PatchError> {
     }
     let Reading { files, mut origins, changed, hunks, .. } = reading;
     origins.retain(|origin| !changed.contains(origin));
-    Ok(Patch { files, origins, hunks })
+    Ok(Patch { files, origins, hunks, flaw })
 }
 
 struct Reading<'a> {

@@ -25,6 +25,9 @@ const LEAST_MEMORY: MemMib = MemMib(256);
 /// Most memory: a test VM of more is a mistake in the unit.
 const MOST_MEMORY: MemMib = MemMib(1024 * 1024);
 
+/// Least standstill after which the task list is looked at: the agent's own probe writes once in a second (its `PAUSE`).
+const LEAST_STALL: Duration = Duration::from_secs(1);
+
 /// Most repeats of a kernel in one run.
 const MOST_REPEATS: u32 = 10_000;
 
@@ -147,7 +150,13 @@ fn reproducer_of(sheet: &mut Sheet, reproducer: raw::Reproducer, marks: &Node) -
     let folder = sheet.path.parent().unwrap_or(Path::new("")).to_owned();
     let shown = sheet.shown.parent().unwrap_or(Path::new("")).to_string_lossy().into_owned();
     let program = match (c, file) {
-        (Some(c), None) => sheet.value(reproducer_file(&folder, &shown, &c), marks.at("c").place).map(Program::C),
+        (Some(c), None) => {
+            let source = reproducer_file(&folder, &shown, &c).and_then(|path| match path.extension() {
+                Some(ending) if ending == "c" => Ok(path),
+                _ => wrong(format!("`{c}` doesn't end in `.c`"), "name a C source, or write `file:` for a script or static program"),
+            });
+            sheet.value(source, marks.at("c").place).map(Program::C)
+        }
         (None, Some(file)) => sheet.value(reproducer_file(&folder, &shown, &file), marks.at("file").place).map(Program::File),
         _ if marks.lost.is_empty() => {
             let message = "a reproducer is exactly one of `c` (a C source) and `file` (a script or static program)";
@@ -171,6 +180,13 @@ fn limits_of(sheet: &mut Sheet, limits: raw::Limits, marks: &Node) -> Option<Lim
     let mut time = |text, key| time(sheet, text, marks, key, words::duration);
     let boot = time(limits.boot, "boot");
     let (stall, silence) = (time(limits.stall, "stall"), time(limits.silence, "silence"));
+    if stall.is_some_and(|stall| stall < LEAST_STALL) {
+        sheet.say(
+            marks.at("stall").place,
+            "the guest is asked for progress once in a second, so less than that is no standstill",
+            "write 1s or more",
+        );
+    }
     if let (Some(stall), Some(silence)) = (stall, silence)
         && stall >= silence
     {

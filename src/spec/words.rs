@@ -206,8 +206,21 @@ pub(super) fn parameter_value(key: &str, text: &str) -> Result<(), Wrong> {
         "duration" if text != DURATION => {
             wrong("the duration stands in `limits`", format!("write `duration: \"{DURATION}\"` and set `limits: duration:`"))
         }
-        _ => Ok(()),
+        _ => match placeholders(text).find(|word| ![DURATION, DIR].contains(word)) {
+            Some(unknown) => wrong(format!("nothing stands for {unknown}"), format!("write {DURATION}, {DIR} or other words")),
+            None => Ok(()),
+        },
     }
+}
+
+/// The `{word}`s of a text.
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices('{').filter_map(|(begin, _)| {
+        let rest = &text[begin..];
+        let word = &rest[..=rest.find('}')?];
+        let inner = &word[1..word.len() - 1];
+        (!inner.is_empty() && inner.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte))).then_some(word)
+    })
 }
 
 /// What stands for the trial's duration in seconds in a parameter's value.
