@@ -17,6 +17,7 @@ use hangproof::report::{
     Case, KernelReport, NotBuilt, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, json, junit,
     load_trial, markdown, save_inputs, save_trial, scoreboard, trial_folder,
 };
+use hangproof::reporting::{Format, Saved};
 use hangproof::rescore::{RULES, rescore};
 use hangproof::stats::anytime::sequence;
 use hangproof::stats::interval;
@@ -467,21 +468,22 @@ fn a_report_that_was_edited_is_told_from_its_evidence() {
                 bring back the run's folder as it was written\n";
     assert_eq!((code, said.as_str()), (2, told));
     // Every form says it, the bundle's too.
+    let (code, _, said) = ended(&edited, &["report", "--format", "md"]);
+    assert!(code == 0 && said.starts_with("warning: RUN/report.json says otherwise than the evidence beside it"), "{code} {said}");
+    let mut open = Saved::open(run.path()).unwrap();
     for (form, mark) in [
-        ("md", "## Not what the evidence says"),
-        ("bugzilla", "NOT WHAT THE EVIDENCE SAYS"),
-        ("html", "<h2>Not what the evidence says</h2>"),
-        ("json", "\"contradictions\": ["),
-        ("junit", "type=\"not-the-evidence\""),
+        (Format::Md, "## Not what the evidence says"),
+        (Format::Bugzilla, "NOT WHAT THE EVIDENCE SAYS"),
+        (Format::Html, "<h2>Not what the evidence says</h2>"),
+        (Format::Json, "\"contradictions\": ["),
+        (Format::Junit, "type=\"not-the-evidence\""),
     ] {
-        let (code, out, said) = ended(&edited, &["report", "--format", form]);
-        assert!(code == 0 && out.contains(mark) && out.contains(&format!("{LOST}: the verdict was pass, is hang")), "{form}: {out}");
-        assert!(said.starts_with("warning: RUN/report.json says otherwise than the evidence beside it"), "{said}");
+        let text = open.render(form).unwrap();
+        assert!(text.contains(mark) && text.contains(&format!("{LOST}: the verdict was pass, is hang")), "{form:?}: {text}");
     }
-    let place = tempfile::tempdir().unwrap();
-    let bundle = place.path().join("bundle.tar.zst");
-    ended(&edited, &["report", "--bundle", bundle.to_str().unwrap()]);
-    assert!(unpacked(&bundle)["report.txt"].contains("NOT WHAT THE EVIDENCE SAYS"));
+    let place = run.path().join("bundle.tar.zst");
+    open.bundle(&place).unwrap();
+    assert!(unpacked(&place)["report.txt"].contains("NOT WHAT THE EVIDENCE SAYS"));
 
     // Other rules may judge otherwise, and that is no mistake: neither an edit.
     let other = Report { rules: RULES - 1, ..edited.clone() };

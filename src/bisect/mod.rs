@@ -152,12 +152,13 @@ impl Searching {
     pub fn progress(&self, report: &SearchReport) -> Event {
         let likeliest =
             report.likeliest.iter().take(3).map(|point| (point.point.what.chars().take(16).collect(), point.probability)).collect();
-        let phase = if !self.course.hunt().bad_end_hung() {
-            "the bad end"
-        } else if !self.course.hunt().good_end_passed() {
-            "the good end"
-        } else {
-            "between"
+        let hunt = self.course.hunt();
+        let missing = hunt.passes_missing(&hunt.search().posterior());
+        let phase = match missing {
+            _ if !hunt.bad_end_hung() => "the bad end",
+            _ if !hunt.good_end_passed() => "the good end",
+            Some(_) => "the good end's proof",
+            None => "between",
         };
         Event::SearchProgress {
             phase: phase.to_owned(),
@@ -165,12 +166,12 @@ impl Searching {
             positions: report.setup.points.len() as u64,
             bits: report.entropy,
             likeliest,
-            left: self.left(report.entropy, report.trials.len()),
+            left: self.left(report.entropy, report.trials.len(), missing),
         }
     }
 
     /// Seconds that are left, by what a trial told and took so far: a rough word. None before there is something to go by.
-    fn left(&self, bits: f64, trials: usize) -> Option<f64> {
+    fn left(&self, bits: f64, trials: usize, missing: Option<u64>) -> Option<f64> {
         let all = (self.course.setup().points.len() as f64).log2();
         let hunt = self.course.hunt();
         if trials == 0 || self.clock.trials.count == 0 || !hunt.good_end_passed() {
@@ -178,7 +179,7 @@ impl Searching {
         }
         let told_each = ((all - bits) / trials as f64).max(0.05);
         let each = self.clock.since.elapsed().as_secs_f64() / f64::from(self.clock.trials.count);
-        Some(bits / told_each * each)
+        Some(missing.map_or(bits / told_each, |passes| passes as f64) * each)
     }
 }
 

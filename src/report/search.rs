@@ -23,7 +23,7 @@ use crate::spec::Name;
 
 /// The method of a search, with its source.
 pub const METHOD: &str = "Bayesian search for the first bad one: the hang rates are integrated out, the next trial is where it is expected to leave the \
-                          least entropy for its cost (git_bayesect, 2026)";
+                          least entropy for its cost (git_bayesect, 2026); no answer before it is as sure that the good end isn't bad itself";
 
 /// How a search was set up, before its first trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -156,6 +156,9 @@ pub struct SearchReport {
     pub likeliest: Vec<PointReport>,
     /// What can't be tested, and why.
     pub left_out: BTreeMap<Name, String>,
+    /// Probability that the good end is bad itself, and only never hung so far.
+    #[serde(default)]
+    pub good_end_doubt: f64,
     /// Bits that are missing to certainty.
     pub entropy: f64,
     /// The same kernels are on both sides of each place where the hang can have come: something was taken back in between.
@@ -300,6 +303,7 @@ impl Course {
             good_end: self.hunt.good_end(),
             likeliest: self.likeliest(&posterior),
             left_out: self.left_out.clone(),
+            good_end_doubt: posterior.before,
             entropy: posterior.entropy(),
             goes_back: self.hunt.goes_back(),
             answer,
@@ -422,10 +426,13 @@ impl SearchReport {
         let passes = count(|outcome| outcome == Outcome::Pass);
         let unknown = count(|outcome| matches!(outcome, Outcome::Unknown(_)));
         format!(
-            "{} trials of {} s ({hangs} hangs, {passes} passes, {unknown} unknown) over {} positions; confidence {}; {METHOD}",
+            "{} trials of {} s ({hangs} hangs, {passes} passes, {unknown} unknown) over {} positions; good end: {} hung, bad itself with a probability of {:.4}; \
+             confidence {}; {METHOD}",
             self.trials.len(),
             self.setup.duration,
             self.setup.points.len(),
+            if self.good_end.trials() == 0 { "0/0".to_owned() } else { hangs_of(self.good_end) },
+            self.good_end_doubt,
             self.setup.design.confidence
         )
     }

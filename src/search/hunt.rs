@@ -285,6 +285,29 @@ impl Hunt {
         (1.0 - culprit.probability <= allowed).then_some((culprit, posterior.before <= allowed))
     }
 
+    /// Passes of the good end that are missing to its proof, when that is all that is missing, or as many as trials are allowed if it is more; none before there is a likeliest answer that is sure enough.
+    #[must_use]
+    pub fn passes_missing(&self, posterior: &Posterior) -> Option<u64> {
+        let (culprit, proven) = self.culprit(posterior)?;
+        if proven {
+            return Some(0);
+        }
+        let allowed = allowed(1.0 - self.design.confidence, self.hangs(&culprit));
+        let proven_by = |passes| {
+            let mut search = self.search.clone();
+            search.record_good_end(Tally { hang: 0, pass: passes });
+            search.posterior().before <= allowed
+        };
+        // Each pass speaks for it, so the least number lies between two powers of two.
+        let enough = (0..u64::BITS - 1).map(|power| 1 << power).find(|passes| *passes >= self.design.max_trials || proven_by(*passes))?;
+        let (mut few, mut enough) = (enough / 2, enough);
+        while few + 1 < enough {
+            let middle = few.midpoint(enough);
+            if proven_by(middle) { enough = middle } else { few = middle }
+        }
+        Some(enough.min(self.design.max_trials))
+    }
+
     /// Passes of the bad end in a row that say that it hangs less often than [`LEAST_RATE`].
     fn too_many_passes(&self) -> u64 {
         ((1.0 - self.design.confidence).ln() / (1.0 - LEAST_RATE).ln()).ceil() as u64
@@ -337,6 +360,7 @@ impl Hunt {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -369,6 +393,9 @@ mod tests {
         (0..8).for_each(|_| often.record(FIRST, Outcome::Hang));
         let mut rare = often.clone();
         (0..50).for_each(|_| rare.record(FIRST, Outcome::Pass));
+        let missing = [&often, &rare].map(|hunt| hunt.passes_missing(&hunt.search.posterior()));
+        // Whether the position or its neighbours hang is open in the second.
+        assert_eq!(missing, [Some(3), None]);
         let mut passes = [0, 0];
         for (hunt, passes) in [&mut often, &mut rare].into_iter().zip(&mut passes) {
             while answer(hunt).is_none() {
@@ -399,8 +426,15 @@ mod tests {
                 let place = next(&hunt);
                 let bad: u64 = hunt.search.seen(0).trials() + 1;
                 let outcome = if place == Place::At(0) && bad.is_multiple_of(every) { Outcome::Hang } else { Outcome::Pass };
+                let missing = |hunt: &Hunt| hunt.passes_missing(&hunt.search.posterior()).unwrap();
+                let before = missing(&hunt);
                 hunt.record(place, outcome);
+                if place == Place::GoodEnd && (2..300).contains(&before) {
+                    assert_eq!(missing(&hunt), before - 1);
+                }
             }
+            // A culprit that hangs seldom is asked until it hung so often that its rate is known.
+            assert_eq!(hunt.search.seen(0).hang, SEEN_OFTEN);
             assert!(
                 matches!(answer(&hunt), Some(Answer::Found(_))) && hunt.trials() <= most,
                 "{every}: {} {:?}",

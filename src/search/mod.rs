@@ -3,8 +3,8 @@
 //! One position is the *first bad*: from there on a trial hangs with some unknown rate, before it with another, nearly 0. Both rates have beta priors and
 //! are integrated out, so a pass weighs as much as the rate that the hangs so far suggest, and no rate has to be given. The next trial is where it's expected
 //! to leave the least entropy. That is the published method of git_bayesect (2026: Bayesian bisection by greedy minimisation of the expected
-//! entropy, with beta-Bernoulli conjugacy), with two differences: a good one is all but sure not to hang, because a hang counts only with its
-//! signature; and positions that can't be tested are left out, their neighbours' answers taken together.
+//! entropy, with beta-Bernoulli conjugacy), with three differences: a good one is all but sure not to hang, because a hang counts only with its
+//! signature; positions that can't be tested are left out, their neighbours' answers taken together; and that the good end is bad itself is possible, too.
 //!
 //! When the search ends is `Hunt`'s to say. Pure: the posterior follows from the trials, in any order. This room builds and
 //! boots nothing, and knows no git; a trial that shows nothing isn't told to it.

@@ -3,8 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Posterior of each position, straight from the definition: the rates on a fine grid, each trial's probability multiplied in.
-fn brute_force(search: &Search) -> Vec<f64> {
+/// Posterior of each position, and that of all being bad, the good end too, straight from the definition: the rates on a fine grid, each trial's probability
+/// multiplied in.
+fn brute_force(search: &Search) -> (Vec<f64>, f64) {
     const STEPS: u32 = 1000;
     let density = |prior: Prior, rate: f64| rate.powf(prior.hang - 1.0) * (1.0 - rate).powf(prior.pass - 1.0);
     let integral = |prior: Prior, seen: Tally| -> f64 {
@@ -15,10 +16,15 @@ fn brute_force(search: &Search) -> Vec<f64> {
     };
     let sum = |range: std::ops::Range<usize>| range.fold(Tally::default(), |sum, position| sum.plus(search.seen(position)));
     let weights: Vec<_> = (0..search.positions())
-        .map(|first| integral(search.rates.bad, sum(first..search.positions())) * integral(search.rates.good, sum(0..first)))
+        .map(|first| {
+            integral(search.rates.bad, sum(first..search.positions())) * integral(search.rates.good, sum(0..first).plus(search.good_end))
+        })
         .collect();
     let total: f64 = weights.iter().sum();
-    weights.iter().map(|weight| weight / total).collect()
+    // As likely before any trial as that one of the positions is the first bad one.
+    let all_bad = integral(search.rates.bad, sum(0..search.positions()).plus(search.good_end));
+    let before = all_bad / (all_bad + total / search.positions() as f64);
+    (weights.iter().map(|weight| weight / total).collect(), before)
 }
 
 /// Bits of entropy that a trial at `position` is expected to leave: both outcomes recorded, each weighed with its probability.
@@ -37,8 +43,10 @@ fn expected_entropy(search: &Search, position: usize) -> f64 {
 /// Small searches with priors that a grid can integrate.
 fn searches() -> impl Strategy<Value = Search> {
     let rates = Rates { bad: Prior { hang: 1.0, pass: 1.0 }, good: Prior { hang: 1.0, pass: 20.0 } };
-    prop::collection::vec((0u64..4, 0u64..5, prop::bool::weighted(0.2)), 1..9).prop_map(move |positions| {
+    let positions = prop::collection::vec((0u64..4, 0u64..5, prop::bool::weighted(0.2)), 1..9);
+    (positions, 0u64..2, 0u64..9).prop_map(move |(positions, hang, pass)| {
         let mut search = Search::new(positions.len(), rates);
+        search.record_good_end(Tally { hang, pass });
         for (position, (hang, pass, untestable)) in positions.into_iter().enumerate() {
             search.record(position, Tally { hang, pass });
             if untestable {
@@ -54,9 +62,11 @@ proptest! {
 
     #[test]
     fn the_posterior_is_that_of_brute_force(search in searches()) {
-        for (found, expected) in search.posterior().first_bad.iter().zip(brute_force(&search)) {
+        let (posterior, (first_bad, before)) = (search.posterior(), brute_force(&search));
+        for (found, expected) in posterior.first_bad.iter().zip(first_bad) {
             prop_assert!((found - expected).abs() < 1e-3, "{found} {expected}");
         }
+        prop_assert!((posterior.before - before).abs() < 1e-3, "{} {before}", posterior.before);
     }
 
     #[test]
