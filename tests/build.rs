@@ -406,9 +406,13 @@ async fn a_buildroot_builds() {
         signatures.push(built.manifest.elf_signature);
     }
     assert_eq!(in_a_container(&bench, base.clone()).await, signatures[0], "the same programs make the same kernel");
-    for (suite, compiler) in [("nosuite", "gcc-9"), ("bullseye", "gcc-3.0")] {
+    for (suite, compiler, told) in [
+        ("nosuite", "gcc-9", "has no suite nosuite: correct the toolchain's suite"),
+        ("bullseye", "gcc-3.0", "Debian bullseye hasn't all packages of the toolchain"),
+    ] {
         base.toolchain = Toolchain::Debian { suite: suite.into(), compiler: compiler.into(), packages: Vec::new() };
-        println!("{}", bench.build(&definitions(&[base.clone()]), "base").await.0.unwrap_err());
+        let error = bench.build(&definitions(&[base.clone()]), "base").await.0.unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
     }
     bench.ends_clean().await;
 }
@@ -433,6 +437,8 @@ async fn in_a_container(bench: &Bench, mut base: Kernel) -> Option<String> {
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     fs::remove_file(archive).unwrap();
     base.toolchain = Toolchain::Container { image: image.0.clone(), compiler: "gcc-9".into() };
+    let mut without = base.clone();
+    without.toolchain = Toolchain::Container { image: image.0.clone(), compiler: "gcc-4.8".into() };
     let all = definitions(&[base]);
     let containers = || podman(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={}", image.0)]).stdout;
     let there_is_one = async {
@@ -452,6 +458,9 @@ async fn in_a_container(bench: &Bench, mut base: Kernel) -> Option<String> {
     let id = String::from_utf8(podman(&["image", "inspect", "--format", "{{.Id}}", &image.0]).stdout).unwrap();
     assert_eq!((name, digest.as_str()), (&image.0, id.trim()));
     assert!(containers().is_empty(), "no container is left");
+    let error = bench.build(&definitions(&[without]), "base").await.0.unwrap_err().to_string();
+    let told = format!("gcc-4.8 missing in the container image {}: ", image.0);
+    assert!(error.starts_with(&told) && error.len() > told.len(), "{error}");
     // Its files stay, whatever becomes of the image.
     drop(image);
     let (again, events) = bench.build(&all, "base").await;
