@@ -306,6 +306,7 @@ fn a_killed_task_may_wait_for_a_buffer_that_the_holder_locked() {
     look.log = look.log.replace("jbd2_log_wait_commit+0x1/0x2", "__lock_buffer+0x1/0x2").replace("ext4_sync_file", "__ext4_get_inode_loc");
     let wait = certain(&look).unwrap();
     assert_eq!((wait.dying.first().unwrap().tid, wait.waiters), (70, 0));
+    assert!(wait.title().ends_with("0 wait for the commit, 1 for a buffer that it may have locked"), "{}", wait.title());
     let ring = |look: &Look| hang::Signature::of([&hang::Stuck::of(look, &tasks::parse(&look.log))], "").ring;
     assert!(ring(&look));
     // Somebody else has the buffer.

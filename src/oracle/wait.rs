@@ -82,6 +82,14 @@ pub struct ClosedWait {
     pub dying: BTreeSet<Party>,
     /// How many tasks wait for the commit: victims, not culprits.
     pub waiters: usize,
+    /// How many wait for a buffer, of those that a holder may have locked.
+    #[serde(default, skip_serializing_if = "is_nobody")]
+    pub shut_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_nobody(tasks: &usize) -> bool {
+    *tasks == 0
 }
 
 /// What a look shows of a ring: who may be in it, and of which holders it is certain.
@@ -197,7 +205,8 @@ impl Ring {
         let stands = |task: &Party| holders.contains(task) || self.waiting.contains(task) || (locked && self.shut_out.contains(task));
         let dying = self.dying.iter().filter(|task| stands(task)).cloned().collect();
         let flags = counting().flat_map(|(_, charge)| charge.flags.clone()).collect();
-        let ring = ClosedWait { journal: self.journal.clone(), holders, flags, dying, waiters: self.waiting.len() };
+        let shut_out = if locked { self.shut_out.len() } else { 0 };
+        let ring = ClosedWait { journal: self.journal.clone(), holders, flags, dying, waiters: self.waiting.len(), shut_out };
         ring.is_closed().then_some(ring)
     }
 
@@ -240,8 +249,12 @@ impl ClosedWait {
         let retry = if self.holders.len() == 1 { "which retries" } else { "which retry" };
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
         let flags = if flags.is_empty() { String::new() } else { format!(" ({}, without {FORCED})", flags.join(" and ")) };
+        let who = if self.holders.len() == 1 { "it" } else { "they" };
+        let shut_out =
+            if self.shut_out == 0 { String::new() } else { format!(", {} for a buffer that {who} may have locked", self.shut_out) };
         format!(
-            "{} waits in a commit for {}, {retry} a memory-cgroup charge{flags} with a handle open; killed and can't die: {}; {} wait for the commit",
+            "{} waits in a commit for {}, {retry} a memory-cgroup charge{flags} with a handle open; killed and can't die: {}; {} wait for the \
+             commit{shut_out}",
             self.journal.comm,
             listed(&self.holders),
             listed(&self.dying),
