@@ -47,6 +47,9 @@ const TRIES: u32 = 5;
 /// The pause before a download is taken up again; it doubles each time.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Most bytes of a download: an EL7 kernel's source package has 100 MB, and its debuginfo 400.
+const LARGEST: u64 = 8 << 30;
+
 /// The file while it isn't whole.
 const PART: &str = "archive.part";
 
@@ -60,8 +63,28 @@ const HEADERS: &str = "headers";
 /// A part is kept when the download fails, and continued if the server still has the same file.
 ///
 /// # Errors
-/// When curl is missing, the server can't be reached or doesn't have the file, or the connection broke [`TRIES`] times.
+/// When curl is missing, the server can't be reached, doesn't have the file or sends too much, or the connection broke [`TRIES`] times.
 pub async fn download(url: &str, folder: &Path, events: &Events) -> Result<PathBuf, SourceError> {
+    let part = folder.join(PART);
+    tokio::select! {
+        downloaded = whole(url, folder, events) => downloaded,
+        () = larger_than(LARGEST, &part) => {
+            let _ = std::fs::remove_file(&part);
+            let why = format!("it sends more than {} GiB: name another file", LARGEST >> 30);
+            Err(SourceError::Download { url: url.to_owned(), why })
+        }
+    }
+}
+
+/// Waits until a file has more bytes than this.
+async fn larger_than(most: u64, file: &Path) {
+    while std::fs::metadata(file).map_or(0, |metadata| metadata.len()) <= most {
+        tokio::time::sleep(REPORT).await;
+    }
+}
+
+/// The whole file, in as many attempts as it takes.
+async fn whole(url: &str, folder: &Path, events: &Events) -> Result<PathBuf, SourceError> {
     let (part, whole) = (folder.join(PART), folder.join("archive"));
     let mut attempt = 1;
     loop {
@@ -184,6 +207,25 @@ mod tests {
         // curl's end is the connection's.
         let ended = connection.read_to_end(&mut request);
         assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "curl goes on");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_without_end_is_left() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/file", server.local_addr().unwrap());
+        let endless = std::thread::spawn(move || {
+            let (mut connection, _) = server.accept().unwrap();
+            connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while connection.write_all(&[0; 1 << 16]).is_ok() {}
+        });
+        let (folder, events) = (tempfile::tempdir().unwrap(), Events::ignored());
+        let part = folder.path().join(PART);
+        tokio::select! {
+            ended = whole(&url, folder.path(), &events) => panic!("{ended:?}"),
+            () = larger_than(1 << 20, &part) => {}
+        }
+        // curl ends with whoever waits for it.
+        tokio::task::spawn_blocking(|| endless.join()).await.unwrap().unwrap();
     }
 
     /// Part of the test before it, by itself nothing.
