@@ -107,6 +107,13 @@ const VMCORE: &str = "vmcore.zst";
 const VMCORE_INCOMPLETE: &str = "vmcore-incomplete";
 const VMCORE_DMESG: &str = "vmcore-dmesg.txt";
 
+/// What was done and said, as far as it was: of an interrupted one there may be less.
+const STEPS: &str = "aftermath.json";
+const CONSOLE: &str = "aftermath.log";
+
+/// Its files that are texts.
+pub const TEXTS: [&str; 3] = [CONSOLE, STEPS, VMCORE_DMESG];
+
 /// The sysrq keys with their deadlines (unscaled): blocked tasks, memory, all tasks. The serial console takes 90 microseconds for a byte, a list of all
 /// tasks has 100 to 250 KB.
 const KEYS: [(char, Duration); 3] = [('w', Duration::from_secs(5)), ('m', Duration::from_secs(3)), ('t', Duration::from_secs(15))];
@@ -189,8 +196,8 @@ impl Aftermath {
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let line = |line: &ConsoleLine| format!("{:>5}.{:03} | {}\n", line.at.0 / 1000, line.at.0 % 1000, line.text);
-        fs::write(folder.join("aftermath.log"), self.console.iter().map(line).collect::<String>())?;
-        fs::write(folder.join("aftermath.json"), serde_json::to_vec_pretty(self)?)
+        fs::write(folder.join(CONSOLE), self.console.iter().map(line).collect::<String>())?;
+        fs::write(folder.join(STEPS), serde_json::to_vec_pretty(self)?)
     }
 
     /// One line about it.

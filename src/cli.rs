@@ -104,8 +104,8 @@ enum Command {
     Bisect(BisectArguments),
     /// Test the checked-out commit for `git bisect run`: exits with 0 for good, 1 for bad, 125 if that can't be told, 128 for our own trouble
     BisectStep(StepArguments),
-    /// Judge a run's saved evidence again, without a VM: exits as the verdicts are now, or with 2 if the report says otherwise than its evidence though
-    /// this version wrote it
+    /// Judge a run's saved evidence again, without a VM: exits as the verdicts are now, or with 2 if the report says otherwise than its evidence although
+    /// it was judged by the same rules
     Rescore {
         /// The run's folder
         run: PathBuf,
@@ -232,6 +232,9 @@ struct DesignArguments {
     /// The hang rate per trial that a fixed candidate is shown to stay below
     #[arg(long, value_name = "RATE", default_value_t = 0.05, value_parser = |text: &str| share(text, 0.001, 0.15))]
     residual: f64,
+    /// The probability with which a baseline that hangs in a fifth of the trials is to be shown to hang, of which the limit on trials and the repeats follow
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = |text: &str| share(text, 0.5, 0.9999))]
+    power: f64,
 }
 
 /// How trials are run.
@@ -253,8 +256,8 @@ struct TrialArguments {
 
 impl DesignArguments {
     fn design(&self, candidates: usize) -> Design {
-        let Self { confidence, residual } = *self;
-        Design { confidence, residual, ..Design::new(candidates) }.with_limit(candidates)
+        let Self { confidence, residual, power } = *self;
+        Design { confidence, residual, power, ..Design::new(candidates) }.with_limit(candidates)
     }
 }
 
@@ -789,7 +792,7 @@ fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Resul
             _ => unusable(error),
         });
     }
-    let absolute = std::path::absolute(out).map_err(unusable)?;
+    let absolute = real(out).map_err(unusable)?;
     let is_run = |folder: &&Path| [report::FILE, crate::progress::EVENTS].iter().all(|name| folder.join(name).exists());
     if let Some(run) = absolute.ancestors().skip(1).find(is_run) {
         return Err(anyhow!(Usage(format!(
@@ -808,6 +811,17 @@ fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Resul
         }
         _ => unusable(error),
     })
+}
+
+/// A path whose folders may not all be there: links and `..` resolved as far as they are.
+fn real(path: &Path) -> std::io::Result<PathBuf> {
+    let whole = std::path::absolute(path)?;
+    for known in whole.ancestors() {
+        if let (Ok(found), Ok(rest)) = (known.canonicalize(), whole.strip_prefix(known)) {
+            return Ok(found.join(rest));
+        }
+    }
+    Ok(whole)
 }
 
 /// Removes the folder of a run that came to nothing, so that the same command can be given again.
@@ -921,14 +935,18 @@ fn reported(
     if let Some(place) = bundle {
         source.bundle(&place).map_err(|error| unwritable(&place, error))?;
     }
-    if !source.contradictions().is_empty() {
+    if let Some(untold) = source.comparison().untold() {
+        complain(&plain(&format!("warning: {untold}")));
+    }
+    let contradictions = source.comparison().contradictions();
+    if !contradictions.is_empty() {
         let report = run.join(report::FILE);
         let told = format!(
             "{} says otherwise than the evidence beside it, and so does what was made here: one of them was edited",
             report.display()
         );
         complain(&plain(&format!("warning: {told}")));
-        source.contradictions().iter().for_each(|line| complain(&plain(&format!("warning: {line}"))));
+        contradictions.iter().for_each(|line| complain(&plain(&format!("warning: {line}"))));
     }
     source.damaged().iter().for_each(|line| complain(&plain(&format!("warning: left out: {line}"))));
     Ok(Exit::Expected)

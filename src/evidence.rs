@@ -53,6 +53,9 @@ pub struct Evidence {
     pub beats: Vec<(At, Beat)>,
     /// What the reproducer reported, in order; thinned in the same way.
     pub counts: Vec<(At, Count)>,
+    /// When the reproducer said that its load was over: killing what made it may take much longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_ended: Option<At>,
     /// How the reproducer ended, if it did.
     pub reproducer: Option<(At, ReproducerEnd)>,
     /// Last lines of the reproducer's output that are not counts (bounded).
@@ -118,7 +121,7 @@ pub struct Boot {
     pub vmcoreinfo: Option<String>,
 }
 
-/// One report of the reproducer: a line `hangproof: t=S ops=N oom_kills=N ...`.
+/// One report of the reproducer: a line `hangproof: t=S ops=N oom_kills=N ...`, or the last one, `hangproof: done ops=N oom_kills=N ...`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Count {
@@ -131,13 +134,23 @@ pub struct Count {
 /// How a reproducer's report begins.
 const COUNT_MARK: &str = "hangproof: t=";
 
+/// How its last one begins, when its load is over.
+const DONE_MARK: &str = "hangproof: done ";
+
 impl Count {
     /// Reads a line of the reproducer's output; none if it is no report.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        let rest = line.trim().strip_prefix(COUNT_MARK)?;
+        let line = line.trim();
+        let rest = line.strip_prefix(COUNT_MARK).or_else(|| line.strip_prefix(DONE_MARK))?;
         let value = |key: &str| rest.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
         Some(Self { operations: value("ops")?, oom_kills: value("oom_kills") })
+    }
+
+    /// Whether a report is the last one: the load is over.
+    #[must_use]
+    pub fn is_last(line: &str) -> bool {
+        line.trim().starts_with(DONE_MARK)
     }
 
     /// The line that would be read as this report.
@@ -189,6 +202,8 @@ pub enum QmpFact {
     Shutdown(String),
     /// Event `GUEST_PANICKED`.
     GuestPanicked,
+    /// What the host gave the vCPUs so far. It isn't QEMU that says it, but the host when QEMU is asked.
+    Cpus(CpuTime),
     /// Event `STOP`: the vCPUs stand still.
     Stop,
     /// Event `RESUME`.
@@ -199,6 +214,18 @@ pub enum QmpFact {
     Watchdog,
     /// A command got no answer within its deadline.
     Silent,
+}
+
+/// What the host gave the threads of a VM's vCPUs since QEMU's start, all together (the kernel's Documentation/scheduler/sched-stats.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CpuTime {
+    /// How many vCPUs there are.
+    pub cpus: u32,
+    /// Milliseconds in which they ran.
+    pub ran: u64,
+    /// Milliseconds in which they could have run and waited for a CPU of the host.
+    pub waited: u64,
 }
 
 /// Trouble on our side.
@@ -257,6 +284,7 @@ impl Evidence {
             boot: Boot::default(),
             beats: Vec::new(),
             counts: Vec::new(),
+            load_ended: None,
             reproducer: None,
             output: Vec::new(),
             mitigation: None,

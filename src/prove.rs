@@ -142,7 +142,13 @@ mod tests {
     }
 
     fn pass() -> Observation {
-        Observation::Pass(Pass { operations: Some(900), oom_kills: 30, commits: Some(90), standstill: Duration::from_secs(1) })
+        Observation::Pass(Pass {
+            operations: Some(900),
+            oom_kills: 30,
+            commits: Some(90),
+            standstill: Duration::from_secs(1),
+            said: Vec::new(),
+        })
     }
 
     /// A hang whose signature is of this title.

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::report::{Case, Damage, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, json, junit, markdown, write_whole};
-use crate::rescore::rescore;
+use crate::report::{
+    Case, Comparison, Damage, LoadError, PAGE, Private, Redactor, Report, bugzilla, bundle, html, json, junit, markdown, write_whole,
+};
+use crate::rescore::{RULES, rescore};
 use crate::source::Provenance;
 use crate::store::Store;
 
@@ -49,9 +51,14 @@ impl Saved {
     pub fn open(folder: &Path) -> Result<Self, LoadError> {
         let mut saved = Self::beside(folder, &Store::users_own().unwrap_or_default())?;
         let again = rescore(folder, &saved.case.report);
-        if again.same_rules {
-            saved.case.contradictions = again.changes;
-        }
+        let (lost, rules) = (again.damaged.len(), saved.case.report.rules);
+        saved.case.comparison = if !again.same_rules {
+            Comparison::NotMade(format!("it was judged by rules {rules}, and these are rules {RULES}; `hangproof rescore` judges anew"))
+        } else if lost > 0 && again.changes.is_empty() {
+            Comparison::NotMade(format!("the evidence of {lost} of {} trials is missing or damaged", again.trials))
+        } else {
+            Comparison::Made(again.changes)
+        };
         Ok(saved)
     }
 
@@ -125,10 +132,10 @@ impl Saved {
         Ok(place)
     }
 
-    /// Where the report says otherwise than its evidence, by the rules that it was judged by.
+    /// Whether the report says what its evidence says, by the rules that it was judged by.
     #[must_use]
-    pub fn contradictions(&self) -> &[String] {
-        &self.case.contradictions
+    pub fn comparison(&self) -> &Comparison {
+        &self.case.comparison
     }
 
     /// What was left out.

@@ -16,7 +16,7 @@ use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, Trial
 
 /// Number of the rules of judgement, the oracle's as well as those of verdicts, proofs and searches; raised with each change by which a saved run may be judged
 /// otherwise. 0 are those of runs from before they had numbers.
-pub const RULES: u32 = 1;
+pub const RULES: u32 = 2;
 
 /// A run, judged again.
 #[derive(Debug)]

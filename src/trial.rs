@@ -15,7 +15,7 @@ use tokio::sync::watch as channel;
 
 use crate::aftermath::{Aftermath, Collecting, collect};
 use crate::event::{Event, Events};
-use crate::evidence::{At, Beside, Count, Evidence, Rules, Trouble, VmEnd};
+use crate::evidence::{At, Beside, Count, Evidence, QmpFact, Rules, Trouble, VmEnd};
 use crate::guest::{Command, Key, Role};
 use crate::image::Payload;
 use crate::image::initramfs::{self, Modules};
@@ -85,6 +85,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Refused requests that are kept: the first ones.
 const TROUBLE_LIMIT: usize = 100;
+
+/// QEMU's facts that are kept: the first ones. It is asked a few times in a minute, and only when the guest is silent.
+const QMP_LIMIT: usize = 10_000;
 
 /// Lines of the reproducer's and of the mitigation's output that are kept: the last ones.
 const OUTPUT_LINES: usize = 200;
@@ -385,21 +388,34 @@ impl<'a> Watch<'a> {
             }
             Signal::ConsoleDropped(bytes) => evidence.console_dropped = bytes,
             Signal::Agent(report) => self.record_report(at, report),
-            Signal::Qmp(fact) => evidence.qmp.push((at, fact)),
+            // The guest may panic a thousand times, for QEMU.
+            Signal::Qmp(fact @ QmpFact::GuestPanicked) if evidence.qmp.iter().any(|(_, known)| *known == fact) => {}
+            Signal::Qmp(fact) => {
+                if evidence.qmp.len() < QMP_LIMIT {
+                    evidence.qmp.push((at, fact));
+                }
+            }
             Signal::Login => evidence.boot.login = Some(at),
             Signal::Started => {
-                evidence.boot.started = Some(at);
+                evidence.boot.started.get_or_insert(at);
                 self.enter("running");
             }
-            Signal::Output(line) => match Count::parse(&line) {
-                Some(count) => {
-                    if self.rate.back().is_none_or(|(last, _)| at.since(*last) >= GRAIN) {
-                        self.rate.push_back((at, count.operations));
-                    }
-                    thin(&mut evidence.counts, at, count, |count| *count);
+            Signal::Output(line) => {
+                if Count::is_last(&line) {
+                    evidence.load_ended.get_or_insert(at);
+                    keep_last(&mut evidence.output, line.clone());
                 }
-                None => keep_last(&mut evidence.output, line),
-            },
+                match Count::parse(&line) {
+                    Some(count) => {
+                        if self.rate.back().is_none_or(|(last, _)| at.since(*last) >= GRAIN) {
+                            self.rate.push_back((at, count.operations));
+                        }
+                        thin(&mut evidence.counts, at, count, |count| *count);
+                    }
+                    None if Count::is_last(&line) => {}
+                    None => keep_last(&mut evidence.output, line),
+                }
+            }
             Signal::MitigationStarted => {
                 evidence.mitigation = Some(Beside { started: at, output: Vec::new(), end: None });
                 self.next = true;
@@ -435,6 +451,8 @@ impl<'a> Watch<'a> {
                 evidence.boot.vmcoreinfo = vmcoreinfo;
             }
             Report::Step { step, .. } => evidence.boot.step = Some((at, step)),
+            // Only the first: another one would start another reproducer.
+            Report::Ready { .. } if evidence.boot.ready.is_some() => {}
             Report::Ready { host_key, root, .. } => {
                 evidence.boot.ready = Some(at);
                 evidence.boot.root = Some(root);
@@ -529,6 +547,27 @@ fn thin<T, K: PartialEq>(entries: &mut Vec<(At, T)>, at: At, entry: T, says: imp
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_that_repeats_itself_fills_nothing_and_starts_nothing() {
+        let limits = Limits { duration: Duration::ZERO, boot: Duration::ZERO, stall: Duration::ZERO, silence: Duration::ZERO };
+        let rules = Rules { limits, trigger: Trigger { oom_kills: 1, commits: 0 }, scale: 1.0, look_interval: Duration::ZERO, hang: None };
+        let id = TrialId { kernel: crate::spec::Name::new("k").unwrap(), mitigation: None, repeat: 1, attempt: 1 };
+        let (mut evidence, (events, _stream), (_sender, stop)) = (Evidence::new(id, rules), Events::channel(), channel::channel(false));
+        let mut watch = Watch::new(&mut evidence, &events, stop);
+        for number in 0..20_000u64 {
+            watch.record(At(number), Signal::Qmp(QmpFact::GuestPanicked));
+            watch.record(At(number), Signal::Qmp(QmpFact::Stop));
+            let host_key = format!("key {number}");
+            let ready = Report::Ready { host_key, root: String::new(), cgroup: 2, missing_sysctls: Vec::new(), uptime_ms: number };
+            watch.record(At(number), Signal::Agent(ready));
+            watch.record(At(number + 5), Signal::Started);
+        }
+        assert_eq!(watch.host_key.as_deref(), Some("key 0"));
+        assert_eq!((evidence.boot.ready, evidence.boot.started), (Some(At(0)), Some(At(5))));
+        assert_eq!(evidence.qmp.iter().filter(|(_, fact)| *fact == QmpFact::GuestPanicked).count(), 1);
+        assert!(evidence.qmp.len() <= QMP_LIMIT, "{}", evidence.qmp.len());
+    }
 
     #[test]
     fn what_a_guest_says_too_often_is_not_kept() {

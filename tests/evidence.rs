@@ -17,6 +17,7 @@ use hangproof::oracle::tasks;
 use hangproof::oracle::{Asked, Digest, Hang, Judgement, Observation, Witness, judge, observe, progress};
 use hangproof::plan::TrialId;
 use hangproof::report::{load_trial, trial_folder};
+use hangproof::rescore::RULES;
 use hangproof::spec::{HangSignature, load as load_definitions};
 use hangproof::trial::watch;
 use hangproof::vm::{Replay, Vm};
@@ -60,6 +61,16 @@ fn until(evidence: &Evidence, at: At) -> Evidence {
     cut.reproducer = cut.reproducer.filter(|(when, _)| *when <= at);
     cut.end = None;
     cut
+}
+
+/// An observation that is another one is judged by other rules: raise their number, and take the new snapshot's name for what it is.
+#[test]
+fn the_rules_have_a_number() {
+    let names = TRIALS.iter().chain([&FORCED]).map(|(name, _)| *name);
+    let seen: String = names.map(|name| format!("{name}\n{}\n", serde_json::to_string_pretty(&observe(&load(name))).unwrap())).collect();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(format!("rules-{RULES}"), seen));
 }
 
 /// What the shipped pipeline says of its hang.

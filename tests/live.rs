@@ -301,15 +301,14 @@ fn long_standstills_are_told_from_the_hang() {
     let output = lab.run(&[&["run", "ext4-oom", "--out", "out", "--set", "processes=8"][..], &kernels].concat());
     let report = lab.report("out");
     assert_eq!(report["kernels"][1]["verdict"], "hang", "{}", said(&output));
-    // Its holder sleeps as the healthy kernel's does; the flags of its charge tell them apart long before the long limit (120 s under TCG).
+    // Its holder sleeps as the healthy kernel's does; the flags of its charge tell them apart: within 12 to 14 s, while the long limit is 120 s under TCG.
     let hang = result(&report, 1, 0);
     assert!(hang["witness"]["closed-wait"].is_object(), "{hang:#}");
-    assert!(hang["at"].as_u64().unwrap() - hang["last-progress"].as_u64().unwrap() < 60_000, "{hang:#}");
+    assert!(hang["at"].as_u64().unwrap() - hang["last-progress"].as_u64().unwrap() < 20_000, "{hang:#}");
     // How hard the host is pressed decides whether the healthy kernel does enough to count as a pass; a hang it must never be.
     let healthy = result(&report, 0, 0);
     let passed = healthy["observation"] == "pass";
-    let proved_nothing = healthy["fault"] == "trigger" || healthy["fault"] == "reproducer";
-    assert!(passed || proved_nothing, "{healthy:#}");
+    assert!(passed || healthy["fault"] == "trigger", "{healthy:#}");
     let events = fs::read_to_string(lab.path("out/trials/debian-6.1-el7mm.1/events.jsonl")).unwrap();
     let silent = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["silent"].as_f64()).fold(0.0, f64::max);
     assert!(silent >= 5.0, "nothing stood still for long ({silent} s), so nothing was tested");
@@ -502,6 +501,8 @@ fn a_stopped_vm_a_busy_host_and_a_pause_are_no_hangs() {
         .replacen("while ", "pause=$(( end - 20 ))\nwhile ", 1)
         .replace("sleep 1; done", "sleep 1\n[ \"$(date +%s)\" -lt \"$pause\" ] || { sleep 15; pause=$(( end + 1 )); }; done");
     lab.pipeline("disturbed", "[{kernel: debian-6.1, expect: pass}]", &pausing, 48);
+    // 16 s under TCG: silence alone would be a hang in each of the three.
+    lab.edit("disturbed", "silence: 60s", "silence: 8s");
     let child = start(&lab, "disturbed", "out");
     std::thread::sleep(Duration::from_secs(2));
     lab.processes().into_iter().for_each(|pid| kill(pid, rustix::process::Signal::STOP));

@@ -70,7 +70,7 @@ fn run_folder(change: impl Fn(&mut Evidence)) -> tempfile::TempDir {
             fs::write(folder.join("patches").join(format!("{:02}-{name}", index + 1)), content).unwrap();
         }
     }
-    report.complete = true;
+    (report.complete, report.rules) = (true, RULES);
     report.save(run.path()).unwrap();
     run
 }
@@ -491,7 +491,13 @@ fn a_report_that_was_edited_is_told_from_its_evidence() {
     assert!(out.ends_with(&format!("hangproof 0.1.0 judged by rules {}, this is 0.1.0 with rules {RULES}\n", RULES - 1)), "{out}");
     assert_eq!((code, said.as_str()), (saved.exit() as i32, ""));
     let (_, out, said) = ended(&other, &["report", "--format", "md"]);
-    assert!(said.is_empty() && !out.contains("Not what the evidence says"), "{said}{out}");
+    let untold =
+        format!("Nobody compared this report with its evidence: it was judged by rules {}, and these are rules {RULES}", RULES - 1);
+    assert!(said.contains(&untold) && out.contains(&untold.replace('`', "")) && !out.contains("Not what the evidence says"), "{said}{out}");
+    let open = Saved::open(run.path()).unwrap();
+    let [page, text, data, xml] = [Format::Html, Format::Bugzilla, Format::Json, Format::Junit].map(|form| open.render(form).unwrap());
+    assert!(page.contains(&untold) && text.contains("Nobody compared this report") && data.contains("\"not-compared\": "), "{text}{data}");
+    assert!(xml.contains("<skipped message=\"it was judged by rules "), "{xml}");
 
     // What is lost contradicts nothing, and hides nothing of what isn't.
     let lost = run.path().join("trials/debian-6.1.1/evidence.json");
@@ -499,8 +505,9 @@ fn a_report_that_was_edited_is_told_from_its_evidence() {
     fs::remove_file(&lost).unwrap();
     let (_, out, said) = ended(&edited, &["report", "--format", "md"]);
     assert!(out.contains(&format!("{LOST}: the verdict was pass, is hang")) && said.contains("debian-6.1.1/evidence.json"), "{said}{out}");
-    let (_, out, _) = ended(&saved, &["report", "--format", "md"]);
-    assert!(!out.contains("Not what the evidence says"), "{out}");
+    let (_, out, said) = ended(&saved, &["report", "--format", "junit"]);
+    let untold = "the evidence of 1 of 4 trials is missing or damaged";
+    assert!(out.contains(&format!("<skipped message=\"{untold}\"")) && said.contains(untold), "{said}{out}");
     fs::write(&lost, kept).unwrap();
 
     let mut edited = saved.clone();

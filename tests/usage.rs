@@ -488,6 +488,13 @@ fn a_run_inside_another_ones_folder_is_refused() {
     lab.write("first/events.jsonl", "");
     refused(lab.run(&run), "error: first/trials/second lies in another run's folder, LAB/first: choose another one with --out");
     assert!(!lab.path("first/trials").exists());
+    std::os::unix::fs::symlink("first", lab.path("link")).unwrap();
+    let linked = ["run", "ext4-oom", "--out", "link/second"];
+    refused(lab.run(&linked), "error: link/second lies in another run's folder, LAB/first: choose another one with --out");
+    // From inside it, beside it.
+    let mut command = lab.command(&["run", "ext4-oom", "--out", "../second"]);
+    command.current_dir(lab.path("first")).env("HANGPROOF_QEMU", "/no/qemu");
+    assert_eq!(lab.ended(command).0, 4);
 }
 
 #[test]

@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn pass() -> Observation {
-        Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO })
+        Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO, said: Vec::new() })
     }
 
     fn hang(title: &str) -> Observation {

@@ -28,6 +28,10 @@ pub struct Digest {
     pub first_blocked: Option<String>,
     /// First error of the filesystem or its journal.
     pub first_filesystem: Option<String>,
+    /// First line that tells of damage that the kernel goes on with: an error of the filesystem that isn't one of memory, or memory that isn't what it should be.
+    pub first_damage: Option<(At, String)>,
+    /// First warning.
+    pub first_warning: Option<String>,
     /// Memory-cgroup OOM kills that the console shows.
     pub oom_kills: u64,
     /// Last line that isn't empty.
@@ -88,10 +92,14 @@ impl Digest {
                 self.first_blocked.get_or_insert_with(|| found.title.to_owned());
             }
             Kind::OomKill => self.oom_kills += 1,
-            Kind::Filesystem => {
+            Kind::Memory => {}
+            Kind::Filesystem | Kind::Damage => {
                 self.first_filesystem.get_or_insert_with(|| found.title.to_owned());
+                self.first_damage.get_or_insert_with(|| (line.at, found.title.to_owned()));
             }
-            Kind::Warning => {}
+            Kind::Warning => {
+                self.first_warning.get_or_insert_with(|| found.title.to_owned());
+            }
         }
     }
 

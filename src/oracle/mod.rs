@@ -69,6 +69,9 @@ pub struct Pass {
     pub commits: Option<u64>,
     /// Longest time without progress.
     pub standstill: Duration,
+    /// What the kernel said meanwhile and what is no hang and no crash: of each kind (stuck CPU, blocked task, warning) the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
 }
 
 /// What a hang rests on.
@@ -132,6 +135,8 @@ pub enum Fault {
     Mitigation,
     /// The trigger didn't fire: nothing was tested.
     Trigger,
+    /// It stood still and was not seen to the end of that, so it may have been a hang: nobody's that we know.
+    Unresolved,
     /// The user interrupted the run.
     User,
 }
@@ -142,7 +147,8 @@ impl Fault {
     pub fn worth_a_retry(self) -> bool {
         match self {
             Self::Host | Self::Qemu | Self::Guest => true,
-            Self::Reproducer | Self::Mitigation | Self::Trigger | Self::User => false,
+            // Trying again until it passes would select.
+            Self::Reproducer | Self::Mitigation | Self::Trigger | Self::Unresolved | Self::User => false,
         }
     }
 }
@@ -156,6 +162,7 @@ impl fmt::Display for Fault {
             Self::Reproducer => "reproducer",
             Self::Mitigation => "mitigation",
             Self::Trigger => "trigger",
+            Self::Unresolved => "unresolved",
             Self::User => "interrupted",
         })
     }
@@ -206,6 +213,10 @@ const SLOW_LOOK: Duration = Duration::from_secs(15);
 /// The long limit counts only if the guest lived through this share of it. In `tests/evidence/hang-4x8`, under TCG with 32 processes on 2 CPUs, the agent
 /// made all of its heartbeats; a guest that is stopped makes none, and not one for each that it missed when it goes on.
 const LIVED: f64 = 0.5;
+
+/// A silent guest whose vCPUs waited for the host's CPUs for more than this share of the time had no chance to speak. Two that spin on a host of one CPU wait
+/// for half of it, and it speaks then.
+const STARVED: f64 = 0.75;
 
 /// What to do about a guest that lived too slowly.
 const FREE_CPUS: &str = "free the host's CPUs, or run fewer VMs at once";
@@ -354,7 +365,7 @@ fn booting(evidence: &Evidence, digest: &Digest, asked: Asked, now: At) -> Judge
     }
     // Not the kernel's fault if it had no time. A trial that is over can't ask any more.
     let end = At::default().after(limit);
-    let status = latest_status(evidence, end);
+    let status = latest_status(evidence, end).map(|(_, status)| status);
     if let Some(observation) = status.and_then(stopped) {
         return closed(observation);
     }
@@ -537,18 +548,43 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
             _ => Judgement::Open(Next::Look),
         };
     }
-    let status = latest_status(evidence, beat);
-    if let Some(observation) = status.and_then(stopped) {
+    if let Some(observation) = latest_status(evidence, beat).and_then(|(_, status)| stopped(status)) {
         return closed(observation);
     }
-    match status {
-        // As long as the filesystem may be silent, the agent may be.
-        Some(_) if now >= limit.max(beat.after(rules.limits.silence)) => hang(now, Witness::Guest { title: digest.first_lockup.clone() }),
-        _ => match asked.status {
-            Some(at) if at > beat && now < at.after(quiet) => Judgement::Open(Next::Wait(at.after(quiet))),
-            _ => Judgement::Open(Next::AskStatus),
-        },
+    // As long as the filesystem may be silent, the agent may be.
+    let sure = limit.max(beat.after(rules.limits.silence));
+    // QEMU's word is good for as long as the agent may miss its beats, but not at once: a VM that was stopped answers before its guest does.
+    let word = latest_status(evidence, beat).map(|(at, _)| at).filter(|at| now.since(*at) <= quiet);
+    if let Some(at) = word.filter(|at| now >= sure && now.since(*at) < quiet / 2) {
+        return Judgement::Open(Next::Wait(at.after(quiet / 2)));
     }
+    if now >= sure && word.is_some() {
+        return match starved(evidence, beat) {
+            Some((waited, of)) => {
+                let (waited, of) = (waited.as_secs(), of.as_secs());
+                closed(invalid(Fault::Host, format!("the guest's CPUs waited for the host's for {waited} s of {of} s: {FREE_CPUS}")))
+            }
+            None => hang(now, Witness::Guest { title: digest.first_lockup.clone() }),
+        };
+    }
+    match asked.status {
+        Some(at) if at > beat && now < at.after(quiet) => Judgement::Open(Next::Wait(at.after(quiet))),
+        _ => Judgement::Open(Next::AskStatus),
+    }
+}
+
+/// How long each vCPU on average waited for a CPU of the host since `moment`, and of how long a time, if it was too much of it. One that slept had nothing to
+/// do: the guest's deadlock may be such that nobody spins.
+fn starved(evidence: &Evidence, moment: At) -> Option<(Duration, Duration)> {
+    let mut times = evidence.qmp.iter().filter(|(at, _)| *at > moment).filter_map(|(at, fact)| match fact {
+        QmpFact::Cpus(time) => Some((*at, *time)),
+        _ => None,
+    });
+    let (since, first) = times.next()?;
+    let (until, last) = times.next_back()?;
+    let waited = Duration::from_millis(last.waited.saturating_sub(first.waited) / u64::from(last.cpus.max(1)));
+    let of = until.since(since);
+    (waited > of.mul_f64(STARVED)).then_some((waited, of))
 }
 
 /// How long the guest has lived since the last progress, by the heartbeats that its agent made: one that is stopped or starved makes none. Heartbeats that
@@ -579,13 +615,15 @@ fn stopped(fact: &QmpFact) -> Option<Observation> {
     match fact {
         QmpFact::Silent => Some(invalid(Fault::Qemu, "neither the agent nor QEMU answers")),
         QmpFact::Status(status) if status != "running" => Some(invalid(Fault::Host, format!("the VM does not run: QEMU says {status:?}"))),
+        QmpFact::Stop => Some(invalid(Fault::Host, "the VM does not run: QEMU says that it was stopped")),
         _ => None,
     }
 }
 
-fn latest_status(evidence: &Evidence, after: At) -> Option<&QmpFact> {
-    let mut facts = evidence.qmp.iter().rev().filter(|(at, _)| *at > after).map(|(_, fact)| fact);
-    facts.find(|fact| matches!(fact, QmpFact::Status(_) | QmpFact::Silent))
+/// The last word on whether the vCPUs run, and when it came.
+fn latest_status(evidence: &Evidence, after: At) -> Option<(At, &QmpFact)> {
+    let mut facts = evidence.qmp.iter().rev().filter(|(at, _)| *at > after).map(|(at, fact)| (*at, fact));
+    facts.find(|(_, fact)| matches!(fact, QmpFact::Status(_) | QmpFact::Silent | QmpFact::Stop | QmpFact::Resume))
 }
 
 /// How long a reproducer that counts did nothing before `done`, although the filesystem took writes all that time.
@@ -604,7 +642,9 @@ fn idle(evidence: &Evidence, progress: &Progress, started: At, done: At) -> Opti
 fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progress: &Progress) -> Observation {
     let rules = &evidence.rules;
     let duration = rules.limits.duration;
-    let ran = done.since(started);
+    // What ends when it was over may take its time to die.
+    let load_ended = evidence.load_ended.map_or(done, |at| at.min(done));
+    let ran = load_ended.since(started);
     let last_words = || evidence.output.last().map_or_else(String::new, |line| format!(": {line}"));
     match &evidence.reproducer {
         Some((_, ReproducerEnd::Lost(why))) => return invalid(Fault::Guest, format!("the reproducer's connection was lost: {why}")),
@@ -624,15 +664,15 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
         let (ran, wanted) = (ran.as_secs_f64(), duration.as_secs());
         return invalid(Fault::Reproducer, format!("the reproducer ended after {ran:.1} s of {wanted} s"));
     }
-    let still = done.since(self::progress(evidence, done).last);
+    let still = load_ended.since(self::progress(evidence, load_ended).last);
     if still >= rules.limits.stall {
         let still = still.as_secs_f64();
         let what = format!("the filesystem stood still for the reproducer's last {still:.1} s and went on when that ended");
-        return invalid(Fault::Reproducer, format!("{what}: let it keep its load up while nothing moves"));
+        return invalid(Fault::Unresolved, format!("{what}: let it keep its load up while nothing moves"));
     }
-    if let Some(idle) = idle(evidence, progress, started, done).filter(|idle| *idle >= rules.limits.stall) {
+    if let Some(idle) = idle(evidence, progress, started, load_ended).filter(|idle| *idle >= rules.limits.stall) {
         let idle = idle.as_secs();
-        return invalid(Fault::Reproducer, format!("the reproducer did nothing for its last {idle} s, while the filesystem went on"));
+        return invalid(Fault::Unresolved, format!("the reproducer did nothing for its last {idle} s, while the filesystem went on"));
     }
     if let Some((_, ReproducerEnd::Lost(why))) = evidence.mitigation.as_ref().and_then(|beside| beside.end.as_ref()) {
         return invalid(Fault::Mitigation, format!("its connection was lost, so nobody knows whether it ran to the end: {why}"));
@@ -649,11 +689,16 @@ fn finished(evidence: &Evidence, digest: &Digest, started: At, done: At, progres
     {
         return invalid(Fault::Trigger, format!("{commits} journal commits, {} are needed for a pass", trigger.commits));
     }
+    // It goes on, and nothing that it says can be trusted any more.
+    if let Some((at, title)) = &digest.first_damage {
+        return Observation::Crash { title: title.clone(), at: *at };
+    }
     Observation::Pass(Pass {
         operations: evidence.counts.last().map(|(_, count)| count.operations),
         oom_kills: kills,
         commits,
         standstill: progress.standstill,
+        said: [&digest.first_lockup, &digest.first_blocked, &digest.first_warning].into_iter().flatten().cloned().collect(),
     })
 }
 
@@ -684,7 +729,8 @@ impl Observation {
                 let operations = pass.operations.map_or_else(String::new, |n| format!("{n} operations, "));
                 let commits = pass.commits.map_or_else(String::new, |n| format!("{n} commits, "));
                 let still = pass.standstill.as_secs_f64();
-                format!("{operations}{commits}{} OOM kills, longest standstill {still:.1} s", pass.oom_kills)
+                let said = pass.said.iter().map(|line| format!("; the kernel said: {line}")).collect::<String>();
+                format!("{operations}{commits}{} OOM kills, longest standstill {still:.1} s{said}", pass.oom_kills)
             }
             Self::Hang(hang) => {
                 let (last, took) = (hang.last_progress, hang.at.since(hang.last_progress).as_secs_f64());

@@ -25,6 +25,10 @@ pub enum Kind {
     OomKill,
     /// The filesystem or its journal reports an error.
     Filesystem,
+    /// The journal had no memory, and tries again.
+    Memory,
+    /// Memory or the kernel's own data isn't what it should be, and the kernel goes on with it.
+    Damage,
     /// A warning of the kernel.
     Warning,
     /// The kernel's first line.
@@ -93,7 +97,16 @@ pub const TABLE: &[Signature] = &[
         r"^(?:JBD2: )?(?:Aborting journal on device \S+\.|Detected aborted journal|Detected IO errors .*while flushing file data)",
         "fs/jbd2/journal.c",
     ),
-    row("jbd2-enomem", Kind::Filesystem, r"^(?:JBD2?: )?ENOMEM in \w+, retrying\.", "fs/jbd2/transaction.c"),
+    row("jbd2-enomem", Kind::Memory, r"^(?:JBD2?: )?ENOMEM in \w+, retrying\.", "fs/jbd2/transaction.c"),
+    row("sanitizer", Kind::Damage, r"^BUG: (?:KASAN|KFENCE|KMSAN): .*", "mm/kasan/report.c"),
+    row(
+        "bad-page",
+        Kind::Damage,
+        r"^BUG: Bad (?:page (?:state in process|map in process|cache in process)|rss-counter state) .*",
+        "mm/page_alloc.c",
+    ),
+    row("slab", Kind::Damage, r"^BUG \S+ \((?:Not tainted|Tainted)[^)]*\): .*", "mm/slub.c"),
+    row("list", Kind::Damage, r"^list_(?:add|del) corruption.*", "lib/list_debug.c"),
     row("warning", Kind::Warning, r"^WARNING: CPU: \d+ PID: \d+ at .*", "kernel/panic.c"),
     row("banner", Kind::Banner, r"^Linux version \S+", "init/main.c"),
 ];

@@ -118,7 +118,6 @@ impl Charges {
     pub fn of(look: &Look, asleep: &[Task]) -> Option<Self> {
         journal(asleep)?;
         let holders = holders(look, asleep);
-        // One that spins and was noted for nothing may be in a try that was noted before.
         if holders.values().any(|charge| charge.may_fail() && !charge.flags.is_empty()) {
             return Some(Self::MayFail);
         }
@@ -143,6 +142,7 @@ fn holders(look: &Look, asleep: &[Task]) -> BTreeMap<Party, Charge> {
         holders.entry(party(task)).or_default().spins = true;
     }
     for (party, charge) in &mut holders {
+        charge.is_noted = look.all_reclaims;
         for reclaim in look.reclaims.iter().filter(|reclaim| reclaim.tid == party.tid) {
             charge.flags.insert(reclaim.flags.clone());
             charge.tried |= reclaim.before > 0 && look.all_reclaims;
@@ -163,14 +163,17 @@ struct Charge {
     /// The flags of the tries that were noted, and whether these are all and one of them began before the stacks were taken.
     flags: BTreeSet<String>,
     tried: bool,
+    /// The kernel notes all tries, so that one that retries all the time has one among them.
+    is_noted: bool,
 }
 
 impl Charge {
-    /// Whether nothing but room ends it. A try that its task was in when the stacks were taken began before the look before this one, then nothing else was
+    /// Whether nothing but room ends it. One that spins makes many tries in a second, or else is in a long one, of which nobody knows whether it is forced. A try that its task was in when the stacks were taken began before the look before this one, then nothing else was
     /// tried between the two; or it began since then, and is among those that were noted.
     fn may_fail(&self) -> bool {
         let forced = self.flags.iter().any(|flags| flags.contains(FORCED));
-        !forced && (self.spins || (self.reclaims && self.tried))
+        let spins = self.spins && (!self.is_noted || !self.flags.is_empty());
+        !forced && (spins || (self.reclaims && self.tried))
     }
 
     /// Whether all that was noted of it is for a charge that is forced after so many tries.

@@ -32,6 +32,8 @@ pub enum Reason {
     TooManyInvalid,
     /// The limit on trials came first.
     LimitReached,
+    /// The baseline hung at first, and no more while the candidate passed.
+    BaselineStopped,
     /// The candidate's binary is the baseline's: the patch changed nothing.
     Identical,
     /// The candidate showed something else than a pass or the baseline's hang.
@@ -48,6 +50,8 @@ pub enum Finding {
     Crash,
     /// It didn't get as far as the reproducer.
     BootFailure,
+    /// A standstill of which nobody knows whether it was for good.
+    Standstill,
 }
 
 impl Answer {
@@ -78,9 +82,15 @@ impl fmt::Display for Reason {
             Self::TriggerDidntFire => "the trigger didn't fire, so nothing was tested; press harder, or correct the pipeline's trigger",
             Self::TooManyInvalid => "too many trials are invalid; see their reasons, and repeat it on a quieter host",
             Self::LimitReached => "the limit on trials was reached; allow more",
+            Self::BaselineStopped => {
+                "the baseline hung at first and no more while the candidate passed; find out what changed on the host, and repeat it"
+            }
             Self::Identical => "the candidate is identical to the baseline; see whether its patch touches what is built",
             Self::Different(Finding::OtherHang) => "the candidate hangs in another way; look at its stacks",
             Self::Different(Finding::Crash) => "the candidate crashes; look at its console",
+            Self::Different(Finding::Standstill) => {
+                "the candidate stood still in a trial, and nobody knows whether for good; look at its stacks"
+            }
             Self::Different(Finding::BootFailure) => "the candidate doesn't boot; look at its console",
         })
     }

@@ -22,15 +22,15 @@ pub struct FixedSize {
 }
 
 /// The smallest fixed design of the same confidence: candidate trials so many that their passing shows a rate below the residual one, and baseline trials
-/// so many that one that hangs at the least rate is shown to be above it with a probability of `confidence`.
+/// so many that one that hangs at the least rate is shown to be above it with a probability of `power`.
 #[must_use]
 pub fn fixed_size(design: &Design) -> FixedSize {
-    let Design { confidence, residual, least_rate, .. } = *design;
+    let Design { confidence, residual, least_rate, power, .. } = *design;
     let credible = |hits, trials| interval(hits, trials, 2.0 * confidence - 1.0).low > residual;
     let enough = |trials: u64| {
         // The fewest hangs that show it; there are some, or this many trials show nothing.
         let Some(hits) = (1..=trials).find(|&hits| credible(hits, trials)) else { return false };
-        Binomial::new(least_rate, trials).is_ok_and(|binomial| 1.0 - binomial.cdf(hits - 1) >= confidence)
+        Binomial::new(least_rate, trials).is_ok_and(|binomial| 1.0 - binomial.cdf(hits - 1) >= power)
     };
     // A least rate that hardly differs from the residual one has no sensible design.
     let baseline = (1..1000).find(|&trials| enough(trials)).unwrap_or(1000);

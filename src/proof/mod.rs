@@ -49,15 +49,24 @@ pub struct Design {
     pub residual: f64,
     /// A baseline whose hang rate is shown to be below this is given up: proving anything with it would take days.
     pub least_rate: f64,
+    /// The probability with which a design of fixed size shows such a baseline to hang: what the limit on trials and the repeats that a calibration proposes
+    /// are made from.
+    #[serde(default = "usual_power")]
+    pub power: f64,
     /// Trials, of all arms together, after which the proof ends.
     pub max_trials: u64,
+}
+
+/// As sure to find a baseline's hang as to be right about a candidate.
+fn usual_power() -> f64 {
+    0.95
 }
 
 impl Design {
     /// The usual design for so many candidates: 0.95, 0.05, a baseline that hangs in a fifth of the trials, and trials enough for that.
     #[must_use]
     pub fn new(candidates: usize) -> Self {
-        Self { confidence: 0.95, residual: 0.05, least_rate: 0.2, max_trials: 0 }.with_limit(candidates)
+        Self { confidence: 0.95, residual: 0.05, least_rate: 0.2, power: usual_power(), max_trials: 0 }.with_limit(candidates)
     }
 
     /// The same with a limit that such a baseline and fixed candidates usually stay below: twice what they need.
@@ -101,6 +110,8 @@ pub enum Outcome {
     BootFailure,
     /// The trigger didn't fire, so nothing was tested.
     NotTriggered,
+    /// It stood still, and nobody knows whether for good.
+    Unresolved,
     /// Our own trouble. Only those that weren't repeated.
     Invalid,
 }
@@ -133,6 +144,9 @@ pub struct Tally {
     pub boot_failure: u64,
     /// [`Outcome::NotTriggered`].
     pub not_triggered: u64,
+    /// [`Outcome::Unresolved`].
+    #[serde(default)]
+    pub unresolved: u64,
     /// [`Outcome::Invalid`].
     pub invalid: u64,
     /// Seconds of load in the valid trials.
@@ -148,6 +162,7 @@ impl Tally {
             Outcome::Crash => (&mut self.crash, true),
             Outcome::BootFailure => (&mut self.boot_failure, true),
             Outcome::NotTriggered => (&mut self.not_triggered, false),
+            Outcome::Unresolved => (&mut self.unresolved, false),
             Outcome::Invalid => (&mut self.invalid, false),
         };
         *count += 1;
@@ -165,7 +180,13 @@ impl Tally {
     /// All trials.
     #[must_use]
     pub fn all(&self) -> u64 {
-        self.valid() + self.not_triggered + self.invalid
+        self.valid() + self.wasted()
+    }
+
+    /// Trials that show nothing.
+    #[must_use]
+    pub fn wasted(&self) -> u64 {
+        self.not_triggered + self.unresolved + self.invalid
     }
 
     /// Whether so many of the trials are too large a share to trust the others.
@@ -190,13 +211,15 @@ pub struct Proof {
 struct Candidate {
     identical: bool,
     tally: Tally,
+    /// Its passes when the baseline hung last.
+    confirmed: u64,
 }
 
 impl Proof {
     /// A proof without trials. For each candidate: whether what is compared of its binary (the ELF signature) is the baseline's.
     #[must_use]
     pub fn new(design: Design, identical: &[bool]) -> Self {
-        let candidates = identical.iter().map(|&identical| Candidate { identical, tally: Tally::default() }).collect();
+        let candidates = identical.iter().map(|&identical| Candidate { identical, tally: Tally::default(), confirmed: 0 }).collect();
         let passes_needed = anytime::run_needed(design.residual, design.confidence);
         Self { design, baseline: Tally::default(), candidates, baseline_e: 1.0, baseline_is_rare: false, passes_needed }
     }
@@ -217,6 +240,9 @@ impl Proof {
                 let Design { confidence, residual, least_rate, .. } = self.design;
                 let (hits, trials) = (self.baseline.same_hang, self.baseline.valid());
                 self.baseline_e = anytime::above(hits, trials, residual);
+                if trial.outcome == Outcome::SameHang {
+                    self.candidates.iter_mut().for_each(|candidate| candidate.confirmed = candidate.tally.pass);
+                }
                 self.baseline_is_rare = !self.baseline_hangs() && is_below(hits, trials, least_rate, confidence);
             }
             Arm::Candidate(number) => {
@@ -260,6 +286,11 @@ impl Proof {
         self.baseline.same_hang >= LEAST_HANGS && self.baseline_e >= self.design.e_wanted()
     }
 
+    /// Whether the baseline still hung when the candidate had made half of its passes: what stopped its hangs on the host would make the candidate pass, too.
+    fn is_confirmed(&self, candidate: Candidate) -> bool {
+        candidate.confirmed * 2 >= self.passes_needed
+    }
+
     /// Whether it's no use to go on with this baseline. The exact bound is looked at after each trial, so it errs more often than it says; towards
     /// *inconclusive*, which is no claim.
     fn baseline_is_given_up(&self) -> bool {
@@ -269,6 +300,7 @@ impl Proof {
     /// What a candidate's own trials say, apart from the baseline's; none while they say nothing yet.
     fn found(&self, tally: Tally) -> Option<Answer> {
         let finding = [(tally.other_hang, Finding::OtherHang), (tally.crash, Finding::Crash), (tally.boot_failure, Finding::BootFailure)];
+        let finding = finding.into_iter().chain([(tally.unresolved, Finding::Standstill)]);
         if tally.same_hang > 0 {
             Some(Answer::NotFixed)
         } else if let Some((_, finding)) = finding.into_iter().find(|(count, _)| *count > 0) {
@@ -284,7 +316,7 @@ impl Proof {
         if tally.too_many(tally.not_triggered) {
             Some(Reason::TriggerDidntFire)
         } else {
-            tally.too_many(tally.invalid + tally.not_triggered).then_some(Reason::TooManyInvalid)
+            tally.too_many(tally.wasted()).then_some(Reason::TooManyInvalid)
         }
     }
 
@@ -297,7 +329,8 @@ impl Proof {
     /// The answer for a candidate, if it stands; none of a candidate that isn't there.
     #[must_use]
     pub fn answer(&self, number: usize) -> Option<Answer> {
-        let Candidate { identical, tally } = *self.candidates.get(number)?;
+        let candidate = *self.candidates.get(number)?;
+        let Candidate { identical, tally, .. } = candidate;
         if identical {
             return Some(Answer::Inconclusive(Reason::Identical));
         }
@@ -306,14 +339,16 @@ impl Proof {
         }
         let found = self.found(tally);
         match found {
-            Some(answer @ (Answer::Fixed | Answer::NotFixed)) if self.baseline_hangs() => return Some(answer),
+            Some(Answer::NotFixed) if self.baseline_hangs() => return Some(Answer::NotFixed),
+            Some(Answer::Fixed) if self.baseline_hangs() && self.is_confirmed(candidate) => return Some(Answer::Fixed),
             Some(answer @ Answer::Inconclusive(_)) => return Some(answer),
             Some(Answer::Fixed | Answer::NotFixed) | None => {}
         }
+        let limit = if found == Some(Answer::Fixed) && self.baseline_hangs() { Reason::BaselineStopped } else { Reason::LimitReached };
         if self.baseline_is_given_up() {
             Some(Answer::Inconclusive(Reason::BaselineDidntReproduce))
         } else {
-            (self.trials() >= self.design.max_trials).then_some(Answer::Inconclusive(Reason::LimitReached))
+            (self.trials() >= self.design.max_trials).then_some(Answer::Inconclusive(limit))
         }
     }
 

@@ -10,7 +10,7 @@ use super::{Arm, Proof};
 use crate::stats::Random;
 
 /// Candidate trials in a block once the baseline hung credibly. Then the block's one baseline trial is a positive control: does the hang still come on
-/// this host? One in 21 costs a proof 3 short trials.
+/// this host? One in 21 costs a proof 3 short trials. When the candidates have their passes and it hung too long ago, it is alone in its block.
 const CANDIDATES_PER_CONTROL: usize = 20;
 
 /// The order of a proof's trials.

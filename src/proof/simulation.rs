@@ -31,16 +31,46 @@ impl Seen {
     }
 }
 
-/// A whole proof of one candidate with these true hang rates.
-fn prove(design: Design, rates: [f64; 2], invalid: f64, seed: u64) -> (Answer, u64) {
+/// What is true of the trials.
+#[derive(Debug, Clone, Copy)]
+struct World {
+    /// Hang rates of the baseline and of the candidate.
+    rates: [f64; 2],
+    /// Share of the trials that are invalid, whatever they would have shown.
+    invalid: f64,
+    /// Share of the hangs that nobody can tell from a standstill.
+    unresolved: f64,
+    /// Trials after which nothing hangs on this host any more.
+    until: u64,
+}
+
+impl World {
+    fn of(rates: [f64; 2], invalid: f64) -> Self {
+        Self { rates, invalid, unresolved: 0.0, until: u64::MAX }
+    }
+}
+
+/// A whole proof of one candidate.
+fn prove(design: Design, world: World, seed: u64) -> (Answer, u64) {
+    let World { rates, invalid, unresolved, until } = world;
     let mut proof = Proof::new(design, &[false]);
     let mut order = Order::new(seed);
     let mut chance = Random::new(!seed);
     while let Some(arm) = order.next(&proof) {
-        let rate = if arm == Arm::Baseline { rates[0] } else { rates[1] };
+        let rate = match arm {
+            _ if proof.trials() >= until => 0.0,
+            Arm::Baseline => rates[0],
+            Arm::Candidate(_) => rates[1],
+        };
         let outcome = match chance.unit() {
             draw if draw < invalid => Outcome::Invalid,
-            _ if chance.unit() < rate => Outcome::SameHang,
+            _ if chance.unit() < rate => {
+                if unresolved > 0.0 && chance.unit() < unresolved {
+                    Outcome::Unresolved
+                } else {
+                    Outcome::SameHang
+                }
+            }
             _ => Outcome::Pass,
         };
         proof.record(Trial { arm, outcome, load: 1.0 });
@@ -48,10 +78,10 @@ fn prove(design: Design, rates: [f64; 2], invalid: f64, seed: u64) -> (Answer, u
     (proof.answer(0).unwrap_or(Answer::Inconclusive(Reason::LimitReached)), proof.trials())
 }
 
-fn simulate(design: Design, rates: [f64; 2], invalid: f64, proofs: u64) -> Seen {
+fn simulate(design: Design, world: World, proofs: u64) -> Seen {
     let mut seen = Seen { proofs, ..Seen::default() };
     for seed in 0..proofs {
-        let (answer, trials) = prove(design, rates, invalid, seed);
+        let (answer, trials) = prove(design, world, seed);
         seen.trials += trials;
         match answer {
             Answer::Fixed => seen.fixed += 1,
@@ -66,7 +96,7 @@ fn simulate(design: Design, rates: [f64; 2], invalid: f64, proofs: u64) -> Seen 
 /// Where *fixed* would be wrong: how often it's said, at most.
 fn false_fixed(design: Design, grid: &[[f64; 2]]) {
     for &rates in grid {
-        let seen = simulate(design, rates, 0.02, PROOFS);
+        let seen = simulate(design, World::of(rates, 0.02), PROOFS);
         let error = 1.0 - design.confidence;
         // Three standard errors: what chance may add to a share that is at its limit.
         let slack = 3.0 * (error * design.confidence / PROOFS as f64).sqrt();
@@ -92,8 +122,30 @@ fn false_fixed_with_a_baseline_that_hardly_hangs() {
 #[test]
 fn false_fixed_at_other_levels() {
     for (confidence, residual) in [(0.99, 0.1), (0.8, 0.2)] {
-        let design = Design { confidence, residual, least_rate: 0.5, max_trials: 0 }.with_limit(1);
+        let design = Design { confidence, residual, least_rate: 0.5, power: confidence, max_trials: 0 }.with_limit(1);
         false_fixed(design, &[[0.9, residual], [residual, 0.0]]);
+    }
+}
+
+/// Invalid trials that hide hangs select, so one of them in a candidate is enough to say nothing.
+#[test]
+fn false_fixed_where_hangs_look_like_standstills() {
+    for unresolved in [0.3, 1.0] {
+        for rate in [0.05, 0.1, 0.3] {
+            let seen = simulate(Design::new(1), World { unresolved, ..World::of([0.9, rate], 0.02) }, PROOFS);
+            assert!(seen.share(seen.fixed) <= 0.057, "{unresolved} {rate}: {seen:?}");
+        }
+    }
+}
+
+/// A host on which nothing hangs any more is no fix.
+#[test]
+fn false_fixed_where_the_hangs_stop() {
+    for until in [3, 8, 30] {
+        for rate in [0.9, 0.5, 0.1] {
+            let seen = simulate(Design::new(1), World { until, ..World::of([0.9, rate], 0.02) }, 1000);
+            assert_eq!(seen.fixed, 0, "{until} {rate}: {seen:?}");
+        }
     }
 }
 
@@ -101,16 +153,16 @@ fn false_fixed_at_other_levels() {
 fn twins_are_told_quickly_and_fixes_are_found() {
     let design = Design::new(1);
     for rate in [1.0, 0.9, 0.5] {
-        let seen = simulate(design, [rate, rate], 0.0, 1000);
+        let seen = simulate(design, World::of([rate, rate], 0.0), 1000);
         assert!(seen.share(seen.not_fixed) > 0.98 && seen.mean_trials() < 16.0, "{rate}: {seen:?}");
     }
     let by_the_book = fixed_size(&design);
     for rate in [1.0, 0.9, 0.5] {
-        let seen = simulate(design, [rate, 0.0], 0.0, 1000);
+        let seen = simulate(design, World::of([rate, 0.0], 0.0), 1000);
         let share = seen.mean_trials() / (by_the_book.baseline + by_the_book.candidate) as f64;
         assert!(seen.share(seen.fixed) > 0.98 && share < 0.7, "{rate}: {seen:?} of {by_the_book:?}");
     }
-    let seen = simulate(design, [0.0, 0.0], 0.0, 10);
+    let seen = simulate(design, World::of([0.0, 0.0], 0.0), 10);
     assert_eq!((seen.didnt_reproduce, seen.trials), (10, 140));
 }
 

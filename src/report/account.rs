@@ -42,15 +42,17 @@ pub(super) const NOT_THE_EVIDENCE: &str =
 pub(super) fn account(case: &Case) -> Vec<Block> {
     let report = &case.report;
     let mut blocks = Vec::new();
-    if !case.contradictions.is_empty() {
+    let contradictions = case.comparison.contradictions();
+    if !contradictions.is_empty() {
         blocks.push(Block::Heading("Not what the evidence says".to_owned()));
         blocks.push(Block::Paragraph(NOT_THE_EVIDENCE.to_owned()));
-        blocks.extend(case.contradictions.iter().map(|what| Block::Paragraph(what.clone())));
+        blocks.extend(contradictions.iter().map(|what| Block::Paragraph(what.clone())));
     }
     blocks.push(Block::Heading("Kernels".to_owned()));
     blocks.extend(distinct(report).map(|kernel| kernel_block(case, kernel)));
     blocks.push(Block::Heading("What was done".to_owned()));
     blocks.push(done(report));
+    blocks.extend(case.comparison.untold().map(Block::Paragraph));
     blocks.push(setup(report));
     blocks.push(Block::Heading("Expected and actual".to_owned()));
     blocks.extend(report.kernels.iter().map(verdict_block));

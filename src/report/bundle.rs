@@ -36,7 +36,8 @@ A run of hangproof: kernels booted in VMs with a reproducer, and what each trial
 report.html      the report: read this first; it needs no network
 report.txt       the same as plain text, report.md as Markdown, report.xml as JUnit, report.json as data
 trials/          per trial: console.log (the kernel's log, with the host's seconds), evidence.json (both clocks, looks at the tasks),
-                 stacks.txt (the kernel's task lists of a hang), events.jsonl
+                 stacks.txt (the kernel's task lists of a hang), events.jsonl; aftermath.log (what the kernel said to sysrq and an NMI after the hang),
+                 aftermath.json and vmcore-dmesg.txt (its log, read from the dump of its memory) if the run collected them
 kernels/         per kernel: configuration, compatibility changes and patches in order, digests of the results, and
                  provenance.json (in-toto Statement v1 with a SLSA v1 predicate; not signed)
 SHA256SUMS       digests of all files here
@@ -101,6 +102,16 @@ fn files(run: &Path, case: &Case, redactor: &Redactor) -> io::Result<(Contents, 
                 files.add(&log, text.as_bytes());
             }
             Err(why) => lost(why),
+        }
+        for name in case.aftermath(&result.trial) {
+            let path = folder.join(name);
+            match kept_or_empty(run, &path) {
+                Ok(text) => match serde_json::from_slice::<serde_json::Value>(&text) {
+                    Ok(value) if name.ends_with(".json") => files.add_value(&path, &value)?,
+                    _ => drop(files.add(&path, &text)),
+                },
+                Err(error) => lost(error.to_string()),
+            }
         }
         // What can't be read is named by the case.
         let evidence = load_trial(run, &result.trial);

@@ -105,8 +105,8 @@ impl CalibrationReport {
             None => "stall: no trial stood still and went on\n".to_owned(),
         });
         text.push_str(&format!(
-            "repeats: {} of the baseline and {} of a candidate in a design of fixed size\n",
-            found.fixed_size.baseline, found.fixed_size.candidate
+            "repeats: {} of the baseline and {} of a candidate in a design of fixed size (power {} for a baseline that hangs in {} of the trials)\n",
+            found.fixed_size.baseline, found.fixed_size.candidate, self.design.power, self.design.least_rate
         ));
         let minutes = |seconds: f64| seconds / 60.0;
         text.push_str(&format!(

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::kernels::{Inputs, load_inputs};
 use super::proof::ProofSummary;
 use super::seen::Seen;
-use super::{KernelReport, LoadError, Report, load_trial};
+use super::{KernelReport, LoadError, Report, load_trial, trial_folder};
+use crate::aftermath::TEXTS;
 use crate::input;
 use crate::plan::TrialId;
 use crate::spec::Name;
@@ -29,14 +30,46 @@ pub struct Case {
     pub report: Report,
     /// What the trials saw, by the trial's name.
     pub trials: BTreeMap<String, Seen>,
+    /// The texts that were collected after a hang, by the trial's name.
+    pub aftermath: BTreeMap<String, Vec<String>>,
     /// What went into the kernels, as far as the run kept it.
     pub inputs: BTreeMap<Name, Inputs>,
     /// What was left out.
     pub damaged: Vec<Damage>,
-    /// Where the report says otherwise than the evidence beside it, as far as somebody looked.
-    pub contradictions: Vec<String>,
+    /// Whether the report says what the evidence beside it says.
+    pub comparison: Comparison,
     /// The answer of `prove`, if the run was one.
     pub proof: Option<ProofSummary>,
+}
+
+/// Whether a report says what its evidence says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Comparison {
+    /// Compared; where it says otherwise.
+    Made(Vec<String>),
+    /// Nobody can tell, and why.
+    NotMade(String),
+}
+
+impl Comparison {
+    /// Where the report says otherwise.
+    #[must_use]
+    pub fn contradictions(&self) -> &[String] {
+        match self {
+            Self::Made(contradictions) => contradictions,
+            Self::NotMade(_) => &[],
+        }
+    }
+
+    /// That nobody can tell, in a sentence.
+    #[must_use]
+    pub fn untold(&self) -> Option<String> {
+        match self {
+            Self::Made(_) => None,
+            Self::NotMade(why) => Some(format!("Nobody compared this report with its evidence: {why}.")),
+        }
+    }
 }
 
 /// A file of the run that is missing, can't be read, or isn't what the run wrote.
@@ -73,15 +106,21 @@ impl fmt::Display for Damage {
 }
 
 impl Case {
-    /// Reads a run's folder.
+    /// Reads a run's folder. Whoever didn't write it just now has to compare it with its evidence.
     ///
     /// # Errors
     /// When the report itself can't be read.
     pub fn load(run: &Path) -> Result<Self, LoadError> {
         let report = Report::load(run)?;
         let (mut trials, mut damaged, mut inputs) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        let mut aftermath = BTreeMap::new();
         for kernel in &report.kernels {
             for result in &kernel.results {
+                let folder = run.join(trial_folder(&result.trial));
+                let texts: Vec<String> = TEXTS.into_iter().filter(|name| folder.join(name).is_file()).map(str::to_owned).collect();
+                if !texts.is_empty() {
+                    aftermath.insert(result.trial.to_string(), texts);
+                }
                 match load_trial(run, &result.trial) {
                     Ok(evidence) => {
                         trials.insert(result.trial.to_string(), Seen::of(&evidence, &result.observation));
@@ -96,13 +135,19 @@ impl Case {
             }
         }
         let proof = report.proof.as_ref().map(ProofSummary::of);
-        Ok(Self { report, trials, inputs, damaged, contradictions: Vec::new(), proof })
+        Ok(Self { report, trials, aftermath, inputs, damaged, comparison: Comparison::Made(Vec::new()), proof })
     }
 
     /// What a trial saw.
     #[must_use]
     pub fn seen(&self, trial: &TrialId) -> Option<&Seen> {
         self.trials.get(&trial.to_string())
+    }
+
+    /// The texts that were collected after a trial's hang.
+    #[must_use]
+    pub fn aftermath(&self, trial: &TrialId) -> &[String] {
+        self.aftermath.get(&trial.to_string()).map_or(&[], Vec::as_slice)
     }
 
     /// What went into a kernel.

@@ -88,6 +88,8 @@ struct TrialView<'a> {
     console: String,
     evidence: String,
     events: String,
+    /// Name and link of what was collected after the hang.
+    aftermath: Vec<(&'a str, String)>,
     damaged: Vec<&'a str>,
 }
 
@@ -158,7 +160,7 @@ fn outcome(case: &Case) -> (&'static str, String) {
     let count = |is: &dyn Fn(&KernelReport) -> bool| kernels.iter().filter(|kernel| is(kernel)).count();
     let inconclusive = count(&|kernel| kernel.verdict == Verdict::Inconclusive);
     let contrary = count(&|kernel| kernel.verdict != Verdict::Inconclusive && !kernel.is_as_expected());
-    if !case.contradictions.is_empty() {
+    if !case.comparison.contradictions().is_empty() {
         return ("hang", "not what its evidence says".to_owned());
     }
     match (contrary, inconclusive) {
@@ -218,6 +220,7 @@ fn trial<'a>(case: &'a Case, result: &'a TrialReport, scale: f64) -> TrialView<'
         console: link("console.log"),
         evidence: link("evidence.json"),
         events: link(crate::progress::EVENTS),
+        aftermath: case.aftermath(&result.trial).iter().map(|name| (name.as_str(), link(name))).collect(),
         damaged: case.damage(&result.trial.kernel, Some(&result.trial)),
     }
 }

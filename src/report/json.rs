@@ -6,19 +6,21 @@
 
 use serde_json::Value;
 
-use super::case::Case;
+use super::case::{Case, Comparison};
 
 /// The report as JSON.
 ///
 /// # Errors
 /// Never in practice: everything in it was read from JSON.
 pub fn json(case: &Case) -> serde_json::Result<String> {
-    if case.damaged.is_empty() && case.contradictions.is_empty() {
+    if case.damaged.is_empty() && case.comparison == Comparison::Made(Vec::new()) {
         return serde_json::to_string_pretty(&case.report);
     }
     let mut report = serde_json::to_value(&case.report)?;
-    if !case.contradictions.is_empty() {
-        report["contradictions"] = case.contradictions.as_slice().into();
+    match &case.comparison {
+        Comparison::Made(contradictions) if contradictions.is_empty() => {}
+        Comparison::Made(contradictions) => report["contradictions"] = contradictions.as_slice().into(),
+        Comparison::NotMade(why) => report["not-compared"] = why.as_str().into(),
     }
     for (kernel, shown) in case.report.kernels.iter().zip(items(&mut report["kernels"])) {
         note(shown, &case.damage(&kernel.name, None));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString};
 
 use super::account::NOT_THE_EVIDENCE;
-use super::case::{Case, arm};
+use super::case::{Case, Comparison, arm};
 use super::{KernelReport, ProofReport, TrialReport};
 use crate::oracle::Observation;
 use crate::proof::Answer;
@@ -41,10 +41,16 @@ fn whole(case: &Case) -> TestSuite {
     } else {
         not(NonSuccessKind::Error, "cut-short", "the run was cut short: its other trials are missing")
     };
-    let supported = if case.contradictions.is_empty() {
-        TestCaseStatus::success()
-    } else {
-        not(NonSuccessKind::Error, "not-the-evidence", &format!("{NOT_THE_EVIDENCE}\n{}", case.contradictions.join("\n")))
+    let supported = match &case.comparison {
+        Comparison::Made(contradictions) if contradictions.is_empty() => TestCaseStatus::success(),
+        Comparison::Made(contradictions) => {
+            not(NonSuccessKind::Error, "not-the-evidence", &format!("{NOT_THE_EVIDENCE}\n{}", contradictions.join("\n")))
+        }
+        Comparison::NotMade(why) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(plain(why));
+            status
+        }
     };
     for (name, status) in [("all trials have ended", ended), ("says what its evidence says", supported)] {
         let mut one = TestCase::new(name, status);

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use self::bugzilla::bugzilla;
 pub use self::bundle::bundle;
 pub use self::calibration::{CalibrationReport, calibration};
-pub use self::case::{Case, Damage, arm};
+pub use self::case::{Case, Comparison, Damage, arm};
 pub use self::html::{PAGE, html};
 pub use self::json::json;
 pub use self::junit::junit;
@@ -316,7 +316,10 @@ impl KernelReport {
         self.build_trouble
             || self.results.iter().any(|result| match &result.observation {
                 Observation::Invalid { fault: Fault::Host | Fault::Qemu | Fault::Guest, .. } => result.counts(),
-                Observation::Invalid { fault: Fault::Reproducer | Fault::Mitigation | Fault::Trigger | Fault::User, .. }
+                Observation::Invalid {
+                    fault: Fault::Reproducer | Fault::Mitigation | Fault::Trigger | Fault::Unresolved | Fault::User,
+                    ..
+                }
                 | Observation::Pass(_)
                 | Observation::Hang(_)
                 | Observation::Crash { .. }

@@ -140,6 +140,7 @@ impl Reading {
             Observation::Crash { .. } => Outcome::Crash,
             Observation::BootFailure { .. } => Outcome::BootFailure,
             Observation::Invalid { fault: Fault::Trigger, .. } => Outcome::NotTriggered,
+            Observation::Invalid { fault: Fault::Unresolved, .. } => Outcome::Unresolved,
             Observation::Invalid { .. } => Outcome::Invalid,
         };
         Trial { arm, outcome, load }
@@ -298,9 +299,14 @@ fn why(setup: &Setup, summary: &Summary) -> String {
     let (baseline, candidate) = (summary.baseline.tally, summary.candidate.tally);
     let hung = format!("the baseline hung in {} of {} trials", baseline.same_hang, baseline.valid());
     let seconds = setup.duration;
-    match summary.answer {
+    let wasted = match candidate.wasted() {
+        0 => String::new(),
+        1 => "; another one of its trials shows nothing".to_owned(),
+        wasted => format!("; another {wasted} of its trials show nothing"),
+    };
+    let told = match summary.answer {
         Some(Answer::Fixed) => format!(
-            "{} passes of {seconds} s in a row and no hang, {hung}; it hangs in less than {:.3} of such trials",
+            "{} passes of {seconds} s and no hang, {hung}; it hangs in less than {:.3} of such trials",
             candidate.pass, summary.residual_bound
         ),
         Some(Answer::NotFixed) => {
@@ -310,7 +316,8 @@ fn why(setup: &Setup, summary: &Summary) -> String {
             format!("{reason} ({hung}, the candidate in {} of {})", candidate.same_hang, candidate.valid())
         }
         None => format!("it was cut short ({hung}, the candidate in {} of {})", candidate.same_hang, candidate.valid()),
-    }
+    };
+    told + &wasted
 }
 
 /// What the forms of report show of a proof.

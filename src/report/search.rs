@@ -269,6 +269,7 @@ impl Course {
             proof::Outcome::Crash => Outcome::Unknown(Unknown::Crash),
             proof::Outcome::BootFailure => Outcome::Unknown(Unknown::BootFailure),
             proof::Outcome::NotTriggered => Outcome::Unknown(Unknown::NotTriggered),
+            proof::Outcome::Unresolved => Outcome::Unknown(Unknown::Standstill),
             proof::Outcome::Invalid => Outcome::Unknown(Unknown::Invalid),
         };
         self.hunt.record(place, outcome);

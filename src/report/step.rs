@@ -96,6 +96,7 @@ impl StepReport {
             Observation::Crash { .. } => (Outcome::Unknown(Unknown::Crash), false),
             Observation::BootFailure { .. } => (Outcome::Unknown(Unknown::BootFailure), false),
             Observation::Invalid { fault: Fault::Trigger, .. } => (Outcome::Unknown(Unknown::NotTriggered), false),
+            Observation::Invalid { fault: Fault::Unresolved, .. } => (Outcome::Unknown(Unknown::Standstill), false),
             Observation::Invalid {
                 fault: Fault::Reproducer | Fault::Mitigation | Fault::User | Fault::Host | Fault::Qemu | Fault::Guest,
                 ..

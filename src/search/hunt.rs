@@ -90,6 +90,8 @@ pub enum Unknown {
     BootFailure,
     /// The trigger didn't fire.
     NotTriggered,
+    /// It stood still, and nobody knows whether for good.
+    Standstill,
     /// Our own trouble.
     Invalid,
 }
@@ -205,7 +207,7 @@ impl Hunt {
             // Our trouble says nothing of the kernel.
             Unknown::Invalid => return,
             Unknown::BootFailure => unclear.boot_failures += 1,
-            Unknown::OtherHang | Unknown::Crash | Unknown::NotTriggered => {}
+            Unknown::OtherHang | Unknown::Crash | Unknown::NotTriggered | Unknown::Standstill => {}
         }
         unclear.unknown += 1;
         let enough = unclear.boot_failures >= BOOT_FAILURES_ENOUGH || unclear.unknown >= UNKNOWN_ENOUGH;

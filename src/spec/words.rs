@@ -215,7 +215,8 @@ pub(super) fn parameter_value(key: &str, text: &str) -> Result<(), Wrong> {
 
 /// The `{word}`s of a text.
 fn placeholders(text: &str) -> impl Iterator<Item = &str> {
-    text.match_indices('{').filter_map(|(begin, _)| {
+    // `${word}` is a shell's or a program's own.
+    text.match_indices('{').filter(|(begin, _)| !text[..*begin].ends_with('$')).filter_map(|(begin, _)| {
         let rest = &text[begin..];
         let word = &rest[..=rest.find('}')?];
         let inner = &word[1..word.len() - 1];

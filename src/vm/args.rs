@@ -105,7 +105,8 @@ pub fn arguments(vm: &Invocation) -> Vec<OsString> {
     line.words(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     // A guest that panics tells QEMU so before its console has printed why; it ends by itself, by its reboot.
     line.words(["-action", "panic=none"]);
-    line.words(["-name", "hangproof", "-machine", "pc"]);
+    // Its threads have names then: `CPU 0/KVM`.
+    line.words(["-name", "hangproof,debug-threads=on", "-machine", "pc"]);
     match vm.accelerator {
         Accelerator::Kvm => line.words(["-accel", "kvm", "-cpu", "host"]),
         Accelerator::Tcg => line.words(["-accel", "tcg,thread=multi", "-cpu", "max"]),

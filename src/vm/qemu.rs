@@ -22,7 +22,7 @@ use super::args::{Invocation, Socket, arguments};
 use super::console::Lines;
 use super::qmp::Monitor;
 use super::{Clock, Signal, Signals, Vm, VmError};
-use crate::evidence::{At, ConsoleLine, QmpFact, Trouble, VmEnd};
+use crate::evidence::{At, ConsoleLine, CpuTime, QmpFact, Trouble, VmEnd};
 use crate::program::Program;
 
 /// How QEMU is started.
@@ -40,6 +40,7 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Qemu {
     clock: Clock,
+    pid: Option<u32>,
     signals: Signals,
     stream: mpsc::Receiver<(At, Signal)>,
     requests: mpsc::UnboundedSender<Request>,
@@ -86,7 +87,8 @@ impl Start {
         let mut program = program(&qemu);
         program.command.args(arguments(&self.invocation)).env("TMPDIR", &self.temporary).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = program.start()?;
-        if let Some(pid) = child.id() {
+        let pid = child.id();
+        if let Some(pid) = pid {
             // If the host runs out of memory, a VM goes first: its trial is repeated, ours would be lost.
             let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
         }
@@ -128,7 +130,7 @@ impl Start {
         };
         let watcher = tokio::spawn(watch(child, ended, readers, stderr, signals.clone()));
         let monitor = Arc::new(Mutex::new(monitor));
-        Ok(Vm::Qemu(Qemu { clock, signals, stream, requests, monitor, ssh_port, deadline: self.deadline, end: Some(end), watcher }))
+        Ok(Vm::Qemu(Qemu { clock, pid, signals, stream, requests, monitor, ssh_port, deadline: self.deadline, end: Some(end), watcher }))
     }
 }
 
@@ -153,8 +155,11 @@ impl Qemu {
     }
 
     pub(super) fn ask_status(&mut self) {
-        let (monitor, signals, deadline) = (Arc::clone(&self.monitor), self.signals.clone(), self.deadline);
+        let (monitor, signals, deadline, pid) = (Arc::clone(&self.monitor), self.signals.clone(), self.deadline, self.pid);
         tokio::spawn(async move {
+            if let Some(time) = pid.and_then(cpu_time) {
+                signals.send(Signal::Qmp(QmpFact::Cpus(time))).await;
+            }
             let mut monitor = monitor.lock().await;
             let mut answer = monitor.status(deadline).await;
             if matches!(answer, Err(VmError::Silent { .. })) {
@@ -187,6 +192,22 @@ impl Qemu {
             () = drain => {}
         }
     }
+}
+
+/// What the host gave the threads of a QEMU's vCPUs. A QEMU that is gone has none.
+fn cpu_time(pid: u32) -> Option<CpuTime> {
+    let mut all = CpuTime { cpus: 0, ran: 0, waited: 0 };
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let read = |name: &str| std::fs::read_to_string(thread.path().join(name)).ok();
+        if !read("comm").is_some_and(|comm| comm.starts_with("CPU ")) {
+            continue;
+        }
+        // Nanoseconds on a CPU, nanoseconds in which it waited for one, time slices.
+        let times: Vec<u64> = read("schedstat")?.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [ran, waited, _] = times[..] else { return None };
+        all = CpuTime { cpus: all.cpus + 1, ran: all.ran + ran / 1_000_000, waited: all.waited + waited / 1_000_000 };
+    }
+    (all.cpus > 0).then_some(all)
 }
 
 fn listen(path: &Path) -> Result<UnixListener, VmError> {

@@ -14,7 +14,7 @@ pub fn frame(find_fix: bool) -> Frame {
 }
 
 fn pass() -> Observation {
-    Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO })
+    Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO, said: Vec::new() })
 }
 
 fn hang() -> Observation {

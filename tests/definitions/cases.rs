@@ -210,7 +210,7 @@ pub const PIPELINES: &[Case] = &[
     ("two reproducers", WRITERS, "c: writers.c", "c: writers.c\n  file: writers.c"),
     ("no reproducer", WRITERS, "c: writers.c\n", "\n"),
     ("bad parameters", WRITERS, "processes: 2", "Processes: 2\n    a_b: 1\n    rate: 0.10\n    text: \"a\\nb\""),
-    ("a placeholder for nothing", WRITERS, "processes: 2", "processes: \"{cpus}\"\n    text: \"{dir}/x {} { {duration} {A}\""),
+    ("a placeholder for nothing", WRITERS, "processes: 2", "processes: \"{cpus}\"\n    text: \"{dir}/x {} { {duration} {A} ${size}\""),
     ("parameters of the trial", WRITERS, "processes: 2", "dir: /mnt\n    duration: 40"),
     ("relative addition", WRITERS, "[/usr/bin/fio]", "[usr/bin/fio]"),
     ("duration of 0", WRITERS, "duration: 40s", "duration: 0s"),
