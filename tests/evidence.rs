@@ -1,6 +1,6 @@
 //! Real evidence, judged again and played again.
 //!
-//! Each folder of `tests/evidence` is a trial of Linux 6.1.192 under QEMU 7.2 (TCG, 2 CPUs): a pass, three hangs of the founding bug, and a healthy
+//! Each folder of `tests/evidence` is a trial of Linux 6.1.192 under QEMU 7.2 (TCG, 2 CPUs): a pass, four hangs of the founding bug, and a healthy
 //! kernel that stands still for half a minute and recovers. With 4 x 8 processes the hang's holder sleeps in reclaim between its tries, as the healthy
 //! kernel's does: then only the long limit tells, or the flags of its charge, which the kernel of `hang-4x8-flags` told. Judgement has to be right at every moment, not only at the end.
 
@@ -24,12 +24,13 @@ use hangproof::vm::{Replay, Vm};
 use hangproof_wire::{Dying, Look};
 
 /// The trials, with the kernels that they are of.
-const TRIALS: [(&str, &str); 5] = [
+const TRIALS: [(&str, &str); 6] = [
     ("pass-4x2", "debian-6.1"),
     ("hang-4x2", "debian-6.1-el7mm-nofail-lost"),
     ("recovers-4x8", "debian-6.1-el7mm"),
     ("hang-4x8", "debian-6.1-el7mm-nofail-lost"),
     ("hang-4x8-flags", "debian-6.1-el7mm-nofail-lost"),
+    ("hang-4x8-buffer", "debian-6.1-el7mm-nofail-lost"),
 ];
 
 /// A trial that was given up after 120 s of silence, and its kernel: the host's CPUs were three times too busy.
@@ -112,6 +113,26 @@ fn a_hang_that_looks_like_a_standstill_takes_the_long_limit() {
     };
     assert!(reported > 10);
     assert!(at.since(last_progress) >= evidence.rules.limits.silence);
+}
+
+#[test]
+fn a_victim_may_wait_for_a_buffer_that_the_holder_locked() {
+    let mut evidence = load("hang-4x8-buffer");
+    let at = evidence.end.take().unwrap().0;
+    // Of those who can't die, only the ones that wait for the buffer.
+    for (_, look) in &mut evidence.looks {
+        let tasks = tasks::parse(&look.log);
+        let waits = |tid: u32| tasks.iter().any(|task| task.tid == tid && task.is_in("__lock_buffer"));
+        look.dying.retain(|task| waits(task.tid));
+        assert!(look.dying.len() >= 2, "{:?}", look.dying);
+    }
+    let Judgement::Closed(Observation::Hang(Hang { witness: Witness::ClosedWait(wait), last_progress, .. })) =
+        judge(&evidence, &Digest::of(&evidence), Asked::default(), at)
+    else {
+        panic!()
+    };
+    assert!(wait.shut_out >= wait.dying.len() && wait.title().contains(" for a buffer that it may have locked"), "{}", wait.title());
+    assert!(at.since(last_progress).as_secs() < 15);
 }
 
 #[test]
