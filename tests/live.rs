@@ -519,6 +519,26 @@ fn a_stopped_vm_a_busy_host_and_a_pause_are_no_hangs() {
     lab.nothing_is_left();
 }
 
+/// Tasks that never let go of the CPUs: the agent is silent too, and only QEMU and the host's scheduler tell it from a VM that doesn't run.
+#[test]
+#[ignore = "boots VMs; scripts/test runs it"]
+fn a_guest_that_is_silent_as_a_whole_is_a_hang() {
+    let lab = Lab::new();
+    let mute = "#!/bin/sh\necho -1 > /proc/sys/kernel/sched_rt_runtime_us\nfor i in 1 2 3 4; do chrt -f 99 sh -c 'while :; do :; done' & done\nsleep 60\n";
+    lab.pipeline("mute", "[{kernel: debian-6.1, expect: hang}]", mute, 20);
+    lab.edit("mute", "{file: repro.sh}", "{file: repro.sh, adds: [/usr/bin/chrt]}");
+    lab.edit("mute", "silence: 60s", "silence: 8s");
+    let output = lab.run(&["run", "mute", "--out", "out", "--dump", "never"]);
+    exits(&output, 0);
+    let hang = result(&lab.report("out"), 0, 0).clone();
+    assert!(hang["witness"]["guest"].is_object(), "{hang:#}");
+    let evidence: Value = serde_json::from_slice(&fs::read(lab.path("out/trials/debian-6.1.1/evidence.json")).unwrap()).unwrap();
+    let times = evidence["qmp"].as_array().unwrap().iter().filter(|fact| fact[1]["cpus"]["cpus"] == 2).count();
+    assert!(times >= 2, "{:#}", evidence["qmp"]);
+    exits(&lab.run(&["rescore", "out"]), 0);
+    lab.nothing_is_left();
+}
+
 /// What is collected after a hang is whole, and changes nothing that was judged.
 #[test]
 #[ignore = "boots VMs; scripts/test runs it"]

@@ -23,7 +23,7 @@ pub use self::digest::{Digest, Fatal};
 use self::hang::{Likeness, Signature, Stuck, likeness};
 use self::signature::Kind;
 use self::wait::ClosedWait;
-use crate::evidence::{At, Beside, Evidence, QmpFact, ReproducerEnd, Trouble, VmEnd};
+use crate::evidence::{At, Beside, CpuTime, Evidence, QmpFact, ReproducerEnd, Trouble, VmEnd};
 use crate::text::plain;
 
 /// What one trial showed.
@@ -554,7 +554,9 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
     // As long as the filesystem may be silent, the agent may be.
     let sure = limit.max(beat.after(rules.limits.silence));
     // QEMU's word is good for as long as the agent may miss its beats, but not at once: a VM that was stopped answers before its guest does.
-    let word = latest_status(evidence, beat).map(|(at, _)| at).filter(|at| now.since(*at) <= quiet);
+    // What the host gave its CPUs is a difference of two words.
+    let words = cpu_times(evidence, beat).count();
+    let word = latest_status(evidence, beat).map(|(at, _)| at).filter(|at| now.since(*at) <= quiet && words != 1);
     if let Some(at) = word.filter(|at| now >= sure && now.since(*at) < quiet / 2) {
         return Judgement::Open(Next::Wait(at.after(quiet / 2)));
     }
@@ -573,13 +575,18 @@ fn silent(evidence: &Evidence, digest: &Digest, asked: Asked, last_progress: At,
     }
 }
 
+/// What the host gave the vCPUs, each time it was asked since `moment`.
+fn cpu_times(evidence: &Evidence, moment: At) -> impl DoubleEndedIterator<Item = (At, CpuTime)> {
+    evidence.qmp.iter().filter(move |(at, _)| *at > moment).filter_map(|(at, fact)| match fact {
+        QmpFact::Cpus(time) => Some((*at, *time)),
+        _ => None,
+    })
+}
+
 /// How long each vCPU on average waited for a CPU of the host since `moment`, and of how long a time, if it was too much of it. One that slept had nothing to
 /// do: the guest's deadlock may be such that nobody spins.
 fn starved(evidence: &Evidence, moment: At) -> Option<(Duration, Duration)> {
-    let mut times = evidence.qmp.iter().filter(|(at, _)| *at > moment).filter_map(|(at, fact)| match fact {
-        QmpFact::Cpus(time) => Some((*at, *time)),
-        _ => None,
-    });
+    let mut times = cpu_times(evidence, moment);
     let (since, first) = times.next()?;
     let (until, last) = times.next_back()?;
     let waited = Duration::from_millis(last.waited.saturating_sub(first.waited) / u64::from(last.cpus.max(1)));
