@@ -74,6 +74,9 @@ pub struct Program {
     pub command: Command,
 }
 
+/// Most bytes of what a program prints: git's list of a kernel's million commits has 41 MB.
+const MOST_OUTPUT: usize = 256 << 20;
+
 /// What starts every program, up to the program's own words.
 const STARTER: (&str, [&str; 3]) = ("setpriv", ["--pdeathsig", "KILL", "--"]);
 
@@ -187,6 +190,9 @@ async fn read_all(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>, hear
     let Some(mut from) = from else { return Ok(()) };
     while from.read_buf(into).await? > 0 {
         heard.sign();
+        if into.len() > MOST_OUTPUT {
+            return Err(io::Error::other(format!("it prints more than {} MiB", MOST_OUTPUT >> 20)));
+        }
     }
     Ok(())
 }

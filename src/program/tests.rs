@@ -85,6 +85,12 @@ fn a_stream_that_stops_is_killed_and_one_that_is_left_ends() {
 }
 
 #[tokio::test]
+async fn one_that_prints_without_end_is_killed() {
+    let error = sh("yes", Deadline::Total(Duration::from_secs(60))).output().await.unwrap_err().to_string();
+    assert_eq!(error, "run sh: it prints more than 256 MiB");
+}
+
+#[tokio::test]
 async fn a_missing_program_is_told_with_its_package() {
     let error = Program::new("no-such-program", "its-package").output().await.unwrap_err();
     assert_eq!(error.to_string(), "no-such-program is not installed: `apt-get install its-package`");
