@@ -938,18 +938,14 @@ fn reported(
     if let Some(untold) = source.comparison().untold() {
         complain(&plain(&format!("warning: {untold}")));
     }
-    let contradictions = source.comparison().contradictions();
-    if !contradictions.is_empty() {
-        let report = run.join(report::FILE);
-        let told = format!(
-            "{} says otherwise than the evidence beside it, and so does what was made here: one of them was edited",
-            report.display()
-        );
-        complain(&plain(&format!("warning: {told}")));
-        contradictions.iter().for_each(|line| complain(&plain(&format!("warning: {line}"))));
-    }
     source.damaged().iter().for_each(|line| complain(&plain(&format!("warning: left out: {line}"))));
-    Ok(Exit::Expected)
+    let contradictions = source.comparison().contradictions();
+    if contradictions.is_empty() {
+        return Ok(Exit::Expected);
+    }
+    let (report, list) = (run.join(report::FILE), contradictions.join("\n  "));
+    let told = "says otherwise than the evidence beside it, and so does what was made here: one of them was edited";
+    Err(Usage(format!("{} {told}:\n  {list}", report.display())).into())
 }
 
 /// A file that can't be written: where it is to be is the user's choice, a full disk isn't.

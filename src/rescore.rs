@@ -6,9 +6,11 @@
 //!
 //! Read [`rescore`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::time::Duration;
 
+use crate::evidence::Rules;
 use crate::oracle::{Fault, Observation, observe};
 use crate::plan::TrialId;
 use crate::proof::Summary;
@@ -47,6 +49,9 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
             let observation = match load_trial(folder, &result.trial) {
                 Ok(evidence) => {
                     let observation = observe(&evidence);
+                    if let Some(what) = other_rule(saved, result, &evidence.rules) {
+                        changes.push(format!("{}: it was judged by {what} that isn't the report's", result.trial));
+                    }
                     loads.insert(result.trial.clone(), load_of(&evidence, &observation));
                     believed.push(TrialReport { observation: observation.clone(), ..result.clone() });
                     if observation != result.observation {
@@ -75,6 +80,9 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         }
         kernels.push(KernelReport::new(kernel.cell(), results, kernel.built()));
     }
+    changes.extend(
+        unknown_trials(folder, saved).into_iter().map(|name| format!("{name}: there is such a trial, and the report doesn't have it")),
+    );
     let mut report = Report { kernels, ..saved.clone() };
     let told_by_trials = changes.len();
     report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
@@ -115,6 +123,39 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         changes.truncate(told_by_trials);
     }
     Rescored { report, trials, changes, damaged, same_rules: saved.rules == RULES }
+}
+
+/// Which rule of the report's isn't the one by which a trial was judged. A trial's limits are the report's, scaled.
+fn other_rule(report: &Report, result: &TrialReport, rules: &Rules) -> Option<&'static str> {
+    let differ = |one: Duration, other: Duration| one.abs_diff(other) > Duration::from_millis(1);
+    let scaled = |limit: Duration| limit.mul_f64(rules.scale);
+    let (told, judged) = (&report.limits, &rules.limits);
+    let duration = match (&report.proof, &report.search) {
+        (Some(proof), _) => Duration::try_from_secs_f64(proof.setup.duration).ok(),
+        (None, Some(search)) => Duration::try_from_secs_f64(search.setup.duration).ok(),
+        (None, None) => Some(told.duration),
+    };
+    let pairs = [
+        // What calibrates may last longer than the proof's trials.
+        ("a duration", !result.calibrates && duration.is_none_or(|duration| differ(duration, judged.duration))),
+        ("a limit of the boot", differ(scaled(told.boot), judged.boot)),
+        ("a stall", differ(scaled(told.stall), judged.stall)),
+        ("a silence", differ(scaled(told.silence), judged.silence)),
+        ("a trigger", report.trigger != rules.trigger),
+        // A search may go on with another one.
+        ("an accelerator's factor", report.search.is_none() && report.host.accelerator.scale() != rules.scale),
+    ];
+    pairs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
+}
+
+/// The folders of trials that a complete run's report doesn't name.
+fn unknown_trials(folder: &Path, report: &Report) -> Vec<String> {
+    let known: HashSet<String> = report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| result.trial.to_string()).collect();
+    let Ok(entries) = std::fs::read_dir(folder.join("trials")) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut unknown: Vec<String> = names.filter(|name| report.complete && !known.contains(name)).collect();
+    unknown.sort();
+    unknown
 }
 
 /// What is counted of a kernel's trials. A number that was written and read isn't the same to the last bit.

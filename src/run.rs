@@ -26,6 +26,7 @@ use crate::image::{self, Disks, initramfs};
 use crate::mitigation::{self, Beside};
 use crate::oracle::{self, Observation};
 use crate::plan::{Cell, TrialId, interleave};
+use crate::program::Deadline;
 use crate::proof::Design;
 use crate::prove::{CALIBRATING, Proving, Wanted};
 use crate::report::{
@@ -400,6 +401,8 @@ impl Run<'_> {
             bail!("{} is no QEMU: `--version` says {version:?}; set HANGPROOF_QEMU to one, or unset it", qemu.display());
         }
         let probed = crate::vm::probe::probe(folder).await?;
+        // Each trial makes one.
+        drop(crate::store::trial_scratch()?);
         let accelerator = probed.accelerator.name().to_owned();
         self.events.send(Event::Accelerator { accelerator, reason: probed.reason.clone() });
         let ready = reproducer::prepare(self.pipeline, folder).await?;
@@ -462,14 +465,15 @@ impl Run<'_> {
             let judging = tokio::task::spawn_blocking(move || (oracle::observe(&evidence), evidence));
             let (observation, evidence) = judging.await.context("judging a trial")?;
             let load = load_of(&evidence, &observation);
-            let saved =
-                save_trial(&self.out, &evidence).with_context(|| format!("saving the evidence of {id} below {}", self.out.display()));
+            let saved = save_trial(&self.out, &evidence).with_context(|| {
+                format!("saving the evidence of {id} below {} (make room there, or choose another folder with --out)", self.out.display())
+            });
+            self.finished(&id, &observation, took);
             if let Err(error) = saved {
                 // The other trials end, and are saved if they can be, before the run gives up.
                 failed.get_or_insert(error);
                 continue;
             }
-            self.finished(&id, &observation, took);
             let again = matches!(&observation, Observation::Invalid { fault, .. } if fault.worth_a_retry())
                 && id.attempt < ATTEMPTS
                 && agenda.retries()
@@ -656,10 +660,14 @@ fn fitting_jobs(cpus_each: u32, mib_each: u64) -> usize {
     by_cpu.min(by_memory).max(1)
 }
 
+/// For QEMU to say its version.
+const VERSION: Duration = Duration::from_secs(10);
+
 /// First line of `qemu-system-x86_64 --version`.
 async fn qemu_version() -> String {
     let Ok(qemu) = crate::vm::find_qemu() else { return String::new() };
     let mut program = crate::vm::program(&qemu);
+    program = program.within(Deadline::Total(VERSION));
     program.command.arg("--version");
     let said = program.success().await.unwrap_or_default();
     String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned()

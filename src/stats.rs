@@ -30,6 +30,16 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// With two digits, which say no more than is known: rounded outwards.
+    #[must_use]
+    pub fn outward(&self) -> String {
+        // A bound that is whole hundredths isn't to the last bit.
+        let (low, high) = ((self.low * 100.0 + 1e-9).floor() / 100.0, (self.high * 100.0 - 1e-9).ceil() / 100.0);
+        format!("{low:.2} to {high:.2}")
+    }
+}
+
 /// The exact (Clopper-Pearson) two-sided interval of a binomial rate: C. J. Clopper and E. S. Pearson, Biometrika 26 (1934), 404-413, through the
 /// quantiles of the beta distribution. With no trials it is 0 to 1.
 #[must_use]

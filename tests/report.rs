@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hangproof::evidence::{At, Evidence};
 use hangproof::exit::Exit;
@@ -71,6 +72,8 @@ fn run_folder(change: impl Fn(&mut Evidence)) -> tempfile::TempDir {
         }
     }
     (report.complete, report.rules) = (true, RULES);
+    // As the evidence was judged.
+    (report.limits.duration, report.trigger.oom_kills) = (Duration::from_secs(40), 2);
     report.save(run.path()).unwrap();
     run
 }
@@ -469,7 +472,7 @@ fn a_report_that_was_edited_is_told_from_its_evidence() {
     assert_eq!((code, said.as_str()), (2, told));
     // Every form says it, the bundle's too.
     let (code, _, said) = ended(&edited, &["report", "--format", "md"]);
-    assert!(code == 0 && said.starts_with("warning: RUN/report.json says otherwise than the evidence beside it"), "{code} {said}");
+    assert!(code == 2 && said.starts_with("error: RUN/report.json says otherwise than the evidence beside it"), "{code} {said}");
     let mut open = Saved::open(run.path()).unwrap();
     for (form, mark) in [
         (Format::Md, "## Not what the evidence says"),
@@ -498,6 +501,24 @@ fn a_report_that_was_edited_is_told_from_its_evidence() {
     let [page, text, data, xml] = [Format::Html, Format::Bugzilla, Format::Json, Format::Junit].map(|form| open.render(form).unwrap());
     assert!(page.contains(&untold) && text.contains("Nobody compared this report") && data.contains("\"not-compared\": "), "{text}{data}");
     assert!(xml.contains("<skipped message=\"it was judged by rules "), "{xml}");
+
+    // Rules that weren't those of the trials, a trial that the report doesn't have, and rules that are newer than this program's.
+    type Edit = fn(&mut Report);
+    let edits: [(Edit, &str); 4] = [
+        (|report| report.limits.duration = Duration::from_secs(600), "it was judged by a duration that isn't the report's"),
+        (|report| report.limits.silence = Duration::from_secs(30), "it was judged by a silence that isn't the report's"),
+        (|report| report.trigger.oom_kills = 10_000, "it was judged by a trigger that isn't the report's"),
+        (|report| drop(report.kernels.remove(0)), "debian-6.1.1: there is such a trial, and the report doesn't have it"),
+    ];
+    for (edit, told) in edits {
+        let mut edited = saved.clone();
+        edit(&mut edited);
+        edited.save(run.path()).unwrap();
+        let changes = rescore(run.path(), &edited).changes;
+        assert!(changes.iter().any(|change| change.contains(told)), "{told}: {changes:?}");
+    }
+    let (code, _, said) = ended(&Report { rules: RULES + 1, ..saved.clone() }, &["rescore"]);
+    assert!(code == 2 && said.contains(&format!("was judged by rules {}, this hangproof knows those up to {RULES}", RULES + 1)), "{said}");
 
     // What is lost contradicts nothing, and hides nothing of what isn't.
     let lost = run.path().join("trials/debian-6.1.1/evidence.json");

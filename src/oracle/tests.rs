@@ -357,7 +357,7 @@ fn a_holder_that_sleeps_is_one_if_the_kernel_says_that_its_charge_may_fail() {
     };
     let wait = lasting(&[], &[LOST], &[]).unwrap();
     assert_eq!(wait.flags.iter().collect::<Vec<_>>(), [LOST]);
-    assert!(wait.title().contains("charge (GFP_NOFS|__GFP_ACCOUNT, without GFP_NOFAIL) with a handle open"), "{}", wait.title());
+    assert!(wait.title().contains("charge (GFP_NOFS|__GFP_ACCOUNT, without __GFP_NOFAIL) with a handle open"), "{}", wait.title());
     assert!(lasting(&[KEPT], &[LOST], &[LOST]).is_some());
     // What was said before the first look may be of another charge: the later one's word counts.
     for (before, during) in [(&[][..], &[][..]), (&[KEPT], &[]), (&[KEPT_ON_3_10], &[]), (&[LOST, KEPT], &[]), (&[LOST], &[KEPT])] {

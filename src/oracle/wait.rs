@@ -251,7 +251,7 @@ impl ClosedWait {
     pub fn title(&self) -> String {
         let retry = if self.holders.len() == 1 { "which retries" } else { "which retry" };
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
-        let flags = if flags.is_empty() { String::new() } else { format!(" ({}, without {FORCED})", flags.join(" and ")) };
+        let flags = if flags.is_empty() { String::new() } else { format!(" ({}, without __{FORCED})", flags.join(" and ")) };
         let who = if self.holders.len() == 1 { "it" } else { "they" };
         let shut_out =
             if self.shut_out == 0 { String::new() } else { format!(", {} for a buffer that {who} may have locked", self.shut_out) };

@@ -13,6 +13,15 @@ use tokio::process::Child;
 #[derive(Debug)]
 pub struct Group(pub Child);
 
+impl Group {
+    /// Kills all of it, without waiting.
+    pub fn kill(&mut self) {
+        if let Some(group) = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         // Without an id it has ended and been waited for.

@@ -4,7 +4,7 @@
 //!
 //! Read [`account`].
 
-use super::case::{Case, arm};
+use super::case::{Case, Comparison, arm};
 use super::materials::{Material, toolchain};
 use super::proof::ProofSummary;
 use super::search::SearchReport;
@@ -48,11 +48,13 @@ pub(super) fn account(case: &Case) -> Vec<Block> {
         blocks.push(Block::Paragraph(NOT_THE_EVIDENCE.to_owned()));
         blocks.extend(contradictions.iter().map(|what| Block::Paragraph(what.clone())));
     }
+    if let Some(untold) = case.comparison.untold() {
+        blocks.extend([Block::Heading("Not compared".to_owned()), Block::Paragraph(untold)]);
+    }
     blocks.push(Block::Heading("Kernels".to_owned()));
     blocks.extend(distinct(report).map(|kernel| kernel_block(case, kernel)));
     blocks.push(Block::Heading("What was done".to_owned()));
     blocks.push(done(report));
-    blocks.extend(case.comparison.untold().map(Block::Paragraph));
     blocks.push(setup(report));
     blocks.push(Block::Heading("Expected and actual".to_owned()));
     blocks.extend(report.kernels.iter().map(verdict_block));
@@ -73,6 +75,36 @@ pub(super) fn account(case: &Case) -> Vec<Block> {
     blocks
 }
 
+/// What came out, in a line, with the colour's name that a page shows it in.
+#[must_use]
+pub(super) fn outcome(case: &Case) -> (&'static str, String) {
+    let kernels = &case.report.kernels;
+    let count = |is: &dyn Fn(&KernelReport) -> bool| kernels.iter().filter(|kernel| is(kernel)).count();
+    let inconclusive = count(&|kernel| kernel.verdict == Verdict::Inconclusive);
+    let contrary = count(&|kernel| kernel.verdict != Verdict::Inconclusive && !kernel.is_as_expected());
+    let expected = count(&|kernel| kernel.expected.is_some());
+    if !case.comparison.contradictions().is_empty() {
+        return ("hang", "not what its evidence says".to_owned());
+    }
+    let (class, told) = if let Some(proof) = &case.proof {
+        (proof.class(), proof.answer.clone())
+    } else if let Some(search) = &case.report.search {
+        (if search.answer.is_some() { "pass" } else { "inconclusive" }, search.told().lines().next().unwrap_or_default().to_owned())
+    } else {
+        match (contrary, inconclusive) {
+            (0, 0) if expected == 0 => ("inconclusive", "no verdict was expected".to_owned()),
+            (0, 0) if !case.report.complete => ("inconclusive", "every verdict so far as expected".to_owned()),
+            (0, 0) => ("pass", "every verdict as expected".to_owned()),
+            (0, _) => ("inconclusive", format!("{inconclusive} of {} verdicts inconclusive", kernels.len())),
+            (_, _) => ("hang", format!("{contrary} of {} verdicts contrary to what was expected", kernels.len())),
+        }
+    };
+    match case.comparison {
+        Comparison::Made(_) => (class, told),
+        Comparison::NotMade(_) => ("inconclusive", format!("{told}, not compared with its evidence")),
+    }
+}
+
 /// Each kernel once, though it may have a line with each mitigation.
 pub(super) fn distinct(report: &Report) -> impl Iterator<Item = &KernelReport> {
     let kernels = &report.kernels;
@@ -84,7 +116,7 @@ pub(super) fn distinct(report: &Report) -> impl Iterator<Item = &KernelReport> {
 }
 
 fn kernel_block(case: &Case, kernel: &KernelReport) -> Block {
-    let version = case.version(kernel).unwrap_or("not booted");
+    let version = case.version(kernel).unwrap_or_else(|unknown| unknown);
     let Some(build) = &kernel.build else {
         let error = kernel.build_error.clone().unwrap_or_default();
         return Block::Fields(Some(kernel.name.to_string()), vec![("not built", error)]);
@@ -266,11 +298,14 @@ pub(super) fn first_hang(report: &Report) -> Option<(&KernelReport, &TrialReport
 
 fn hang_blocks(case: &Case, kernel: &KernelReport, result: &TrialReport, hang: &Hang) -> Vec<Block> {
     let seen = case.seen(&result.trial);
-    let started = seen.and_then(|seen| seen.started).unwrap_or_default();
     let last = super::seen::seconds(hang.last_progress);
+    let after = match seen.and_then(|seen| seen.started) {
+        Some(started) => format!("{:.1} s after the reproducer's", (last - started).max(0.0)),
+        None => "the reproducer's is unknown, for the trial's evidence is missing".to_owned(),
+    };
     let mut fields = vec![
         ("seen in", format!("{}, trial {}", arm(kernel), result.trial.repeat)),
-        ("last progress", format!("{last:.1} s after QEMU's start, {:.1} s after the reproducer's", (last - started).max(0.0))),
+        ("last progress", format!("{last:.1} s after QEMU's start, {after}")),
         ("certain", format!("{:.1} s later", hang.at.since(hang.last_progress).as_secs_f64())),
         ("witness", hang.witness.to_string()),
         ("OOM kills", hang.oom_kills.to_string()),

@@ -2,7 +2,7 @@
 //!
 //! Read [`bugzilla`].
 
-use super::account::{Block, account, distinct};
+use super::account::{Block, account, distinct, outcome};
 use super::case::Case;
 use super::materials::Material;
 use super::text::wrapped;
@@ -32,7 +32,7 @@ pub fn bugzilla(case: &Case) -> String {
     text
 }
 
-/// The packages with their versions, which is what a tracker's component and version fields are filled from.
+/// The packages with their versions, which is what a tracker's component and version fields are filled from, and what came out.
 fn head(case: &Case) -> String {
     let mut sources: Vec<String> = Vec::new();
     for kernel in distinct(&case.report) {
@@ -41,7 +41,9 @@ fn head(case: &Case) -> String {
         sources.extend(known);
     }
     let sources = if sources.is_empty() { "no kernel was built".to_owned() } else { sources.join(", ") };
-    wrapped(&plain(&sources), WIDTH, "Source: ", "  ")
+    let cut = if case.report.complete { "" } else { " (the run was cut short)" };
+    let outcome = format!("{}{cut}", outcome(case).1);
+    wrapped(&plain(&sources), WIDTH, "Source: ", "  ") + &wrapped(&plain(&outcome), WIDTH, "Result: ", "  ")
 }
 
 /// A command over several lines, each but the last with a backslash.

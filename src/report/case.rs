@@ -163,9 +163,13 @@ impl Case {
     }
 
     /// `uname -r`, as the kernel's trials said it.
-    #[must_use]
-    pub fn version(&self, kernel: &KernelReport) -> Option<&str> {
-        kernel.results.iter().find_map(|result| self.seen(&result.trial)?.version.as_deref())
+    ///
+    /// # Errors
+    /// With why nobody knows it.
+    pub fn version(&self, kernel: &KernelReport) -> Result<&str, &'static str> {
+        let version = kernel.results.iter().find_map(|result| self.seen(&result.trial)?.version.as_deref());
+        let lost = kernel.results.iter().any(|result| self.seen(&result.trial).is_none());
+        version.ok_or(if lost { "unknown: its trials' evidence is missing" } else { "not booted" })
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use askama::Template;
 
-use super::account::{NOT_THE_EVIDENCE, distinct, done_text, percent, setting, toolchains};
+use super::account::{NOT_THE_EVIDENCE, distinct, done_text, outcome, percent, setting, toolchains};
 use super::case::{Case, arm};
 use super::kernels::{Inputs, Patch};
 use super::materials::{Material, toolchain};
@@ -155,22 +155,6 @@ pub fn html(case: &Case) -> Result<String, askama::Error> {
     page.render()
 }
 
-fn outcome(case: &Case) -> (&'static str, String) {
-    let kernels = &case.report.kernels;
-    let count = |is: &dyn Fn(&KernelReport) -> bool| kernels.iter().filter(|kernel| is(kernel)).count();
-    let inconclusive = count(&|kernel| kernel.verdict == Verdict::Inconclusive);
-    let contrary = count(&|kernel| kernel.verdict != Verdict::Inconclusive && !kernel.is_as_expected());
-    if !case.comparison.contradictions().is_empty() {
-        return ("hang", "not what its evidence says".to_owned());
-    }
-    match (contrary, inconclusive) {
-        (0, 0) if !case.report.complete => ("inconclusive", "every verdict so far as expected".to_owned()),
-        (0, 0) => ("pass", "every verdict as expected".to_owned()),
-        (0, _) => ("inconclusive", format!("{inconclusive} of {} verdicts inconclusive", kernels.len())),
-        (_, _) => ("hang", format!("{contrary} of {} verdicts contrary to what was expected", kernels.len())),
-    }
-}
-
 fn row<'a>(case: &'a Case, kernel: &'a KernelReport, scale: f64) -> Row<'a> {
     let (class, mark) = match (kernel.verdict, kernel.is_as_expected()) {
         (Verdict::Inconclusive, _) => ("inconclusive", "?"),
@@ -239,7 +223,7 @@ fn build<'a>(case: &'a Case, kernel: &'a KernelReport) -> BuildView<'a> {
     let inputs = case.inputs(&kernel.name);
     BuildView {
         name: kernel.name.as_str(),
-        version: case.version(kernel).unwrap_or("not booted"),
+        version: case.version(kernel).unwrap_or_else(|unknown| unknown),
         build,
         error: kernel.build_error.as_deref().unwrap_or_default(),
         materials: build.map_or_else(Vec::new, |build| Material::all(&build.source)),

@@ -98,7 +98,7 @@ fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
     }
     let total: f64 = kernel.results.iter().map(|result| result.seconds).sum();
     suite.set_time(Duration::try_from_secs_f64(total).unwrap_or_default());
-    if let Some(version) = case.version(kernel) {
+    if let Ok(version) = case.version(kernel) {
         suite.add_property(("uname", plain(version).as_str()));
     }
     let build = kernel.build.iter();

@@ -29,6 +29,18 @@ pub enum LoadError {
         /// Where, and what is wrong there.
         problem: String,
     },
+    /// A newer hangproof judged it.
+    #[error("{} was judged by rules {rules}, this hangproof knows those up to {known}: use the hangproof {hangproof} that wrote it", path.display())]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// Its rules' number.
+        rules: u32,
+        /// The newest that this program knows.
+        known: u32,
+        /// The version that wrote it.
+        hangproof: String,
+    },
     /// Another hangproof wrote it.
     #[error("{} has schema {schema}, this hangproof reads {}: use the hangproof {hangproof} that wrote it", path.display(), super::SCHEMA)]
     Form {

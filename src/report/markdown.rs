@@ -4,7 +4,7 @@
 //!
 //! Read [`markdown`].
 
-use super::account::{Block, account};
+use super::account::{Block, account, outcome};
 use super::case::{Case, arm};
 use crate::text::plain;
 
@@ -12,16 +12,14 @@ use crate::text::plain;
 #[must_use]
 pub fn markdown(case: &Case) -> String {
     let report = &case.report;
-    let mut text = format!("# {}\n\n", escaped(report.pipeline.as_str()));
+    let cut = if report.complete { "" } else { " (the run was cut short)" };
+    let mut text = format!("# {}: {}{cut}\n\n", escaped(report.pipeline.as_str()), escaped(&outcome(case).1));
     text.push_str("| kernel | expected | verdict | hangs | exact 95 % interval |\n|-|-|-|-|-|\n");
     for kernel in &report.kernels {
         let expected = kernel.expected.map_or_else(|| "-".to_owned(), |expected| expected.to_string());
         let rate = &kernel.hang_rate;
         let (arm, verdict) = (escaped(&arm(kernel)), kernel.verdict);
-        text.push_str(&format!(
-            "| {arm} | {expected} | **{verdict}** | {}/{} | {:.2} to {:.2} |\n",
-            rate.hits, rate.trials, rate.low, rate.high
-        ));
+        text.push_str(&format!("| {arm} | {expected} | **{verdict}** | {}/{} | {} |\n", rate.hits, rate.trials, rate.outward()));
     }
     for block in account(case) {
         match block {

@@ -63,6 +63,7 @@ use crate::mitigation;
 use crate::oracle::hang::Likeness;
 use crate::oracle::{Fault, Observation};
 use crate::plan::{Cell, TrialId};
+use crate::rescore::RULES;
 use crate::spec::{Expected, Limits, Machine, Name, Trigger};
 use crate::stats::{Interval, interval};
 use crate::verdict::{Counts, Verdict, weigh};
@@ -388,7 +389,11 @@ impl Report {
         if form.schema != SCHEMA {
             return Err(LoadError::Form { path, schema: form.schema, hangproof: form.hangproof });
         }
-        parsed(&path, &text)
+        let report: Self = parsed(&path, &text)?;
+        if report.rules > RULES {
+            return Err(LoadError::Rules { path, rules: report.rules, known: RULES, hangproof: report.hangproof });
+        }
+        Ok(report)
     }
 }
 

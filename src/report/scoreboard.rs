@@ -115,7 +115,7 @@ fn rate(kernel: &KernelReport) -> String {
     if rate.trials == 0 {
         return "-".to_owned();
     }
-    format!("{}/{} ({:.2} to {:.2})", rate.hits, rate.trials, rate.low, rate.high)
+    format!("{}/{} ({})", rate.hits, rate.trials, rate.outward())
 }
 
 /// The detail of the trial that the verdict rests on.

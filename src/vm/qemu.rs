@@ -23,7 +23,7 @@ use super::console::Lines;
 use super::qmp::Monitor;
 use super::{Clock, Signal, Signals, Vm, VmError};
 use crate::evidence::{At, ConsoleLine, CpuTime, QmpFact, Trouble, VmEnd};
-use crate::program::Program;
+use crate::program::{Group, Program};
 
 /// How QEMU is started.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Start {
             }
         };
         let Ok(streams) = streams else {
-            let _ = child.kill().await;
+            drop(Group(child));
             let status = format!("no connection within {:?}", self.deadline);
             return Err(VmError::Start { status, stderr: stderr.await.unwrap_or_default() });
         };
@@ -123,7 +123,7 @@ impl Start {
         let ssh_port = match monitor.ssh_port(self.deadline).await {
             Ok(port) => port,
             Err(error) => {
-                let _ = child.kill().await;
+                drop(Group(child));
                 let said = stderr.await.unwrap_or_default();
                 return Err(if said.is_empty() { error } else { VmError::Start { status: error.to_string(), stderr: said } });
             }
@@ -240,7 +240,10 @@ async fn watch(
             signals.send(Signal::Exited(VmEnd::Exited { status: code, signal, stderr })).await;
         }
         _ = ended => {
-            let _ = child.kill().await;
+            // What is named as QEMU may be a script that started it.
+            let mut group = Group(child);
+            group.kill();
+            let _ = group.0.wait().await;
         }
     }
 }
