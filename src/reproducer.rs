@@ -24,7 +24,9 @@ pub struct Ready {
     pub payload: Payload,
     /// The program and its arguments, in the guest.
     pub words: Vec<String>,
-    /// SHA-256 of the C source or the program that was taken.
+    /// The C source or the program, as it was taken.
+    pub source: PathBuf,
+    /// SHA-256 of it.
     pub sha256: String,
 }
 
@@ -116,7 +118,7 @@ pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, Reprod
     let sha256 = format!("{:x}", sha2::Sha256::digest(std::fs::read(&taken).map_err(failed)?));
     let program = match &reproducer.program {
         Program::C(source) => compile(source, folder).await?,
-        Program::File(_) => taken,
+        Program::File(_) => taken.clone(),
     };
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let guest = format!("{PAYLOAD_TARGET}/{name}");
@@ -131,7 +133,8 @@ pub async fn prepare(pipeline: &Pipeline, folder: &Path) -> Result<Ready, Reprod
         .iter()
         .flat_map(|(key, value)| [format!("--{key}"), value.replace(DURATION, &duration).replace(DIR, GUEST_FOLDER)]);
     let words = std::iter::once(guest).chain(arguments).collect();
-    Ok(Ready { payload, words, sha256 })
+    let source = taken;
+    Ok(Ready { payload, words, source, sha256 })
 }
 
 /// Compiles the copy of `source` that is in `folder`. The compiler is told its bare name, so that messages don't show our folder.

@@ -31,7 +31,7 @@ use crate::proof::Design;
 use crate::prove::{CALIBRATING, Proving, Wanted};
 use crate::report::{
     Host, KernelReport, NotBuilt, Report, SCHEMA, SearchReport, SearchSetup, StepReport, TrialReport, calibration, forget_unfinished,
-    load_of, save_inputs, save_trial, trial_folder,
+    load_of, save_inputs, save_pipeline, save_trial, trial_folder,
 };
 use crate::reporting::save_page;
 use crate::reproducer::{self, Ready};
@@ -198,6 +198,8 @@ impl Run<'_> {
             () = stopped(&mut stop) => bail!(Interrupted),
         };
         let mut report = self.empty_report(started, &shared).await;
+        let kept = save_pipeline(&self.out, &self.pipeline.defined_in, &shared.ready.source);
+        report.reproducer_source = kept.with_context(|| format!("keeping the pipeline in {}", self.out.display()))?;
         if let Plan::Search(_, _, Some(before)) = &self.plan {
             if let Some(what) = other_experiment(before, &report) {
                 bail!(OtherSearch { what: what.to_owned(), command: before.command.clone() });
@@ -597,6 +599,7 @@ impl Run<'_> {
             trigger: self.pipeline.trigger,
             reproducer: shared.ready.words.clone(),
             reproducer_sha256: shared.ready.sha256.clone(),
+            reproducer_source: None,
             mitigations: shared.mitigations.iter().map(|(name, beside)| (name.clone(), beside.words.clone())).collect(),
             mitigation_programs: shared.mitigations.iter().filter_map(|(name, one)| Some((name.clone(), one.program.clone()?))).collect(),
             image: Some(shared.disks.description.clone()),

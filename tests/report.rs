@@ -16,7 +16,7 @@ use hangproof::oracle::{Fault, Observation, Witness, observe};
 use hangproof::plan::{Cell, TrialId};
 use hangproof::report::{
     Case, KernelReport, NotBuilt, Private, ProofArm, ProofSummary, Redactor, Report, TrialReport, bugzilla, bundle, html, json, junit,
-    load_trial, markdown, save_inputs, save_trial, scoreboard, trial_folder,
+    load_trial, markdown, save_inputs, save_pipeline, save_trial, scoreboard, trial_folder,
 };
 use hangproof::reporting::{Format, Saved};
 use hangproof::rescore::{RULES, rescore};
@@ -72,6 +72,9 @@ fn run_folder(change: impl Fn(&mut Evidence)) -> tempfile::TempDir {
         }
     }
     (report.complete, report.rules) = (true, RULES);
+    let source = repository().join("pipelines/ext4-oom/ext4-oom.c");
+    let kept = save_pipeline(run.path(), &repository().join("pipelines/ext4-oom/pipeline.yaml"), &source).unwrap();
+    (report.reproducer_source, report.reproducer_sha256) = (kept, format!("{:x}", Sha256::digest(fs::read(source).unwrap())));
     // As the evidence was judged.
     (report.limits.duration, report.trigger.oom_kills) = (Duration::from_secs(40), 2);
     report.save(run.path()).unwrap();
@@ -446,6 +449,39 @@ fn bytes_that_are_no_text_stay_in_a_bundle() {
     let (bytes, told) = packed(b"# J\xfcrgen and alice\n");
     assert_eq!(String::from_utf8(bytes).unwrap(), "# J\u{fffd}rgen and user\n");
     assert!(told.ends_with("config: its bytes that aren't UTF-8, for it has private words, too"), "{told}");
+}
+
+#[test]
+fn the_reproducer_goes_along_if_it_is_the_runs() {
+    let run = run_folder(|_| ());
+    let place = run.path().join("bundle.tar.zst");
+    let packed = || {
+        let mut saved = Saved::open(run.path()).unwrap();
+        saved.bundle(&place).unwrap();
+        (unpacked(&place), saved.damaged().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    let (files, told) = packed();
+    assert!(files["pipeline/ext4-oom.c"].contains("int main(") && files["pipeline/pipeline.yaml"].starts_with("name: ext4-oom"), "{told}");
+    assert_eq!(told, "");
+    let kept = run.path().join("pipeline/ext4-oom.c");
+    fs::write(&kept, "int main(void) { return 0; }\n").unwrap();
+    let (files, told) = packed();
+    assert!(!files.contains_key("pipeline/ext4-oom.c") && told.ends_with("pipeline/ext4-oom.c: it isn't what the run used"), "{told}");
+    assert!(
+        files["report.txt"].contains("isn't what the run")
+            && files["report.xml"].contains("missing or damaged: ")
+            && told.starts_with("the reproducer: ")
+    );
+    let mut report = Report::load(run.path()).unwrap();
+    for elsewhere in ["/etc/passwd", "pipeline/../../x", "trials/debian-6.1.1/console.log", "pipeline"] {
+        report.reproducer_source = Some(elsewhere.into());
+        report.save(run.path()).unwrap();
+        let (files, told) = packed();
+        assert!(
+            told.contains("the run keeps none there") && !files.keys().any(|name| name.starts_with("pipeline/")),
+            "{elsewhere}: {told}"
+        );
+    }
 }
 
 #[test]

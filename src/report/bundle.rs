@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::account::distinct;
-use super::case::{Case, Damage, kept, kept_or_empty};
+use super::case::{Case, Damage, kept, kept_or_empty, reproducer_of};
 use super::json::json;
 use super::kernels::{DIGESTS, KERNELS, Patch};
 use super::load::event;
@@ -38,6 +38,7 @@ report.txt       the same as plain text, report.md as Markdown, report.xml as JU
 trials/          per trial: console.log (the kernel's log, with the host's seconds), evidence.json (both clocks, looks at the tasks),
                  stacks.txt (the kernel's task lists of a hang), events.jsonl; aftermath.log (what the kernel said to sysrq and an NMI after the hang),
                  aftermath.json and vmcore-dmesg.txt (its log, read from the dump of its memory) if the run collected them
+pipeline/        the pipeline's definition, and its reproducer
 kernels/         per kernel: configuration, compatibility changes and patches in order, digests of the results, and
                  provenance.json (in-toto Statement v1 with a SLSA v1 predicate; not signed)
 SHA256SUMS       digests of all files here
@@ -128,6 +129,10 @@ fn files(run: &Path, case: &Case, redactor: &Redactor) -> io::Result<(Contents, 
             let looks = evidence.looks.iter().map(|(at, look)| format!("look {} at {at}\n{}\n\n", look.id, look.log));
             files.add(&folder.join("stacks.txt"), looks.collect::<String>().as_bytes());
         }
+    }
+    // What can't be read is named by the case.
+    for (path, content) in reproducer_of(run, &case.report).unwrap_or_default() {
+        files.add(&path, &content);
     }
     for kernel in distinct(&case.report) {
         let (Some(build), inputs) = (&kernel.build, case.inputs(&kernel.name)) else { continue };

@@ -9,11 +9,12 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use super::kernels::{Inputs, load_inputs};
+use super::kernels::{DEFINITION, Inputs, PIPELINE, load_inputs};
 use super::proof::ProofSummary;
 use super::seen::Seen;
 use super::{KernelReport, LoadError, Report, load_trial, trial_folder};
@@ -76,8 +77,8 @@ impl Comparison {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Damage {
-    /// The kernel that it is about.
-    pub kernel: Name,
+    /// The kernel that it is about; none if it is all of them.
+    pub kernel: Option<Name>,
     /// The kernel's trial that it is about; none if it went into the kernel.
     pub trial: Option<TrialId>,
     /// The file, and what is wrong with it.
@@ -87,20 +88,26 @@ pub struct Damage {
 impl Damage {
     /// About a trial.
     pub(super) fn of_trial(trial: &TrialId, what: String) -> Self {
-        Self { kernel: trial.kernel.clone(), trial: Some(trial.clone()), what }
+        Self { kernel: Some(trial.kernel.clone()), trial: Some(trial.clone()), what }
     }
 
     /// About what went into a kernel.
     pub(super) fn of_kernel(kernel: &Name, what: String) -> Self {
-        Self { kernel: kernel.clone(), trial: None, what }
+        Self { kernel: Some(kernel.clone()), trial: None, what }
+    }
+
+    /// About the reproducer.
+    fn of_reproducer(what: String) -> Self {
+        Self { kernel: None, trial: None, what }
     }
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.trial {
-            Some(trial) => write!(f, "{trial}: {}", self.what),
-            None => write!(f, "{}: {}", self.kernel, self.what),
+        match (&self.trial, &self.kernel) {
+            (Some(trial), _) => write!(f, "{trial}: {}", self.what),
+            (None, Some(kernel)) => write!(f, "{kernel}: {}", self.what),
+            (None, None) => write!(f, "the reproducer: {}", self.what),
         }
     }
 }
@@ -134,6 +141,7 @@ impl Case {
                 damaged.extend(wrong.into_iter().map(|what| Damage::of_kernel(&kernel.name, what)));
             }
         }
+        damaged.extend(reproducer_of(run, &report).err().map(Damage::of_reproducer));
         let proof = report.proof.as_ref().map(ProofSummary::of);
         Ok(Self { report, trials, aftermath, inputs, damaged, comparison: Comparison::Made(Vec::new()), proof })
     }
@@ -156,9 +164,9 @@ impl Case {
         self.inputs.get(kernel).cloned().unwrap_or_default()
     }
 
-    /// What is wrong with a trial's files, or else with what went into a kernel.
-    pub(super) fn damage(&self, kernel: &Name, trial: Option<&TrialId>) -> Vec<&str> {
-        let about = |damage: &&Damage| damage.kernel == *kernel && damage.trial.as_ref() == trial;
+    /// What is wrong with a trial's files, or else with what went into a kernel, or else with the reproducer.
+    pub(super) fn damage(&self, kernel: Option<&Name>, trial: Option<&TrialId>) -> Vec<&str> {
+        let about = |damage: &&Damage| damage.kernel.as_ref() == kernel && damage.trial.as_ref() == trial;
         self.damaged.iter().filter(about).map(|damage| damage.what.as_str()).collect()
     }
 
@@ -177,6 +185,24 @@ impl Case {
 #[must_use]
 pub fn arm(kernel: &KernelReport) -> String {
     kernel.mitigation.as_ref().map_or_else(|| kernel.name.to_string(), |mitigation| format!("{} with {mitigation}", kernel.name))
+}
+
+/// The run's reproducer, and the definition of its pipeline, as far as the run kept them: by their places in its folder.
+///
+/// # Errors
+/// When one isn't there, or isn't what the run used.
+pub(super) fn reproducer_of(run: &Path, report: &Report) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
+    let Some(path) = &report.reproducer_source else { return Ok(Vec::new()) };
+    // What an edited report names is none of the run's files.
+    let name = path.strip_prefix(PIPELINE).ok().filter(|name| name.components().count() == 1 && name.file_name().is_some());
+    let name = name.ok_or_else(|| format!("{}: the run keeps none there", path.display()))?;
+    let (path, definition) = (Path::new(PIPELINE).join(name), Path::new(PIPELINE).join(DEFINITION));
+    let content = kept(run, &path).map_err(|error| error.to_string())?;
+    if format!("{:x}", Sha256::digest(&content)) != report.reproducer_sha256 {
+        return Err(format!("{}: it isn't what the run used", run.join(path).display()));
+    }
+    let defined = kept(run, &definition).map_err(|error| error.to_string())?;
+    Ok(vec![(path, content), (definition, defined)])
 }
 
 /// Reads a file of the run's folder, in which there is something. A link is none of them.

@@ -48,6 +48,8 @@ struct Page<'a> {
     proof: Option<&'a ProofSummary>,
     cpus: String,
     not_the_evidence: &'static str,
+    /// What is wrong with the reproducer's file.
+    damaged: Vec<&'a str>,
 }
 
 /// A line of the matrix, with its trials.
@@ -150,6 +152,7 @@ pub fn html(case: &Case) -> Result<String, askama::Error> {
         proof: case.proof.as_ref(),
         cpus: counted(u64::from(report.machine.cpus), "CPU"),
         not_the_evidence: NOT_THE_EVIDENCE,
+        damaged: case.damage(None, None),
         case,
     };
     page.render()
@@ -205,7 +208,7 @@ fn trial<'a>(case: &'a Case, result: &'a TrialReport, scale: f64) -> TrialView<'
         evidence: link("evidence.json"),
         events: link(crate::progress::EVENTS),
         aftermath: case.aftermath(&result.trial).iter().map(|name| (name.as_str(), link(name))).collect(),
-        damaged: case.damage(&result.trial.kernel, Some(&result.trial)),
+        damaged: case.damage(Some(&result.trial.kernel), Some(&result.trial)),
     }
 }
 
@@ -230,7 +233,7 @@ fn build<'a>(case: &'a Case, kernel: &'a KernelReport) -> BuildView<'a> {
         toolchain: build.map_or_else(String::new, toolchain),
         patches: [("compatibility", inputs.compatibility.clone()), ("patches", inputs.patches.clone())],
         inputs,
-        damaged: case.damage(&kernel.name, None),
+        damaged: case.damage(Some(&kernel.name), None),
     }
 }
 

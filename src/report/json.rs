@@ -17,15 +17,16 @@ pub fn json(case: &Case) -> serde_json::Result<String> {
         return serde_json::to_string_pretty(&case.report);
     }
     let mut report = serde_json::to_value(&case.report)?;
+    note(&mut report, &case.damage(None, None));
     match &case.comparison {
         Comparison::Made(contradictions) if contradictions.is_empty() => {}
         Comparison::Made(contradictions) => report["contradictions"] = contradictions.as_slice().into(),
         Comparison::NotMade(why) => report["not-compared"] = why.as_str().into(),
     }
     for (kernel, shown) in case.report.kernels.iter().zip(items(&mut report["kernels"])) {
-        note(shown, &case.damage(&kernel.name, None));
+        note(shown, &case.damage(Some(&kernel.name), None));
         for (result, shown) in kernel.results.iter().zip(items(&mut shown["results"])) {
-            note(shown, &case.damage(&kernel.name, Some(&result.trial)));
+            note(shown, &case.damage(Some(&kernel.name), Some(&result.trial)));
         }
     }
     serde_json::to_string_pretty(&report)

@@ -55,6 +55,9 @@ fn whole(case: &Case) -> TestSuite {
     for (name, status) in [("all trials have ended", ended), ("says what its evidence says", supported)] {
         let mut one = TestCase::new(name, status);
         one.set_classname("run");
+        for what in case.damage(None, None) {
+            one.set_system_out(format!("missing or damaged: {}", plain(what)));
+        }
         suite.add_test_case(one);
     }
     suite
@@ -91,7 +94,8 @@ fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
     for last in kernel.results.iter().filter(|result| result.counts()) {
         let earlier = kernel.results.iter().filter(|result| result.repeated && result.trial.repeat == last.trial.repeat);
         let mut trial = TestCase::new(format!("trial {}", last.trial.repeat), trial_status(kernel, last, earlier));
-        let damaged = case.damage(&kernel.name, Some(&last.trial)).into_iter().map(|what| format!("\nmissing or damaged: {}", plain(what)));
+        let damaged =
+            case.damage(Some(&kernel.name), Some(&last.trial)).into_iter().map(|what| format!("\nmissing or damaged: {}", plain(what)));
         let said = plain(&last.observation.detail()) + &damaged.collect::<String>();
         trial.set_classname(XmlString::new(&arm)).set_time(time(last)).set_system_out(said);
         suite.add_test_case(trial);
@@ -108,7 +112,7 @@ fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
     }) {
         suite.add_property((what, plain(&change).as_str()));
     }
-    for what in case.damage(&kernel.name, None) {
+    for what in case.damage(Some(&kernel.name), None) {
         suite.add_property(("missing or damaged", plain(what).as_str()));
     }
     suite

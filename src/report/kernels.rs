@@ -62,6 +62,32 @@ pub struct Patch {
     pub file: Option<PathBuf>,
 }
 
+/// The folder of what defines the trials, below the run's.
+pub(super) const PIPELINE: &str = "pipeline";
+
+/// Largest reproducer that is kept.
+const LARGEST_SOURCE: u64 = 1 << 20;
+
+/// The pipeline's definition in it.
+pub(super) const DEFINITION: &str = "pipeline.yaml";
+
+/// Keeps a pipeline's definition and its reproducer in the run's folder. Returns the reproducer's place, relative to that folder; none of a program that is
+/// too large to be read by people.
+///
+/// # Errors
+/// When one can't be read or written.
+pub fn save_pipeline(run: &Path, definition: &Path, reproducer: &Path) -> io::Result<Option<PathBuf>> {
+    let folder = run.join(PIPELINE);
+    fs::create_dir_all(&folder)?;
+    write_whole(&folder.join(DEFINITION), &input::read(definition, input::LARGEST_TEXT)?)?;
+    let name = Path::new(reproducer.file_name().unwrap_or_default());
+    if fs::metadata(reproducer)?.len() > LARGEST_SOURCE {
+        return Ok(None);
+    }
+    fs::copy(reproducer, folder.join(name))?;
+    Ok(Some(Path::new(PIPELINE).join(name)))
+}
+
 /// Keeps what went into a kernel in the run's folder. Returns a line for each file that can't be had any more.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ pub use self::case::{Case, Comparison, Damage, arm};
 pub use self::html::{PAGE, html};
 pub use self::json::json;
 pub use self::junit::junit;
-pub use self::kernels::save_inputs;
+pub use self::kernels::{save_inputs, save_pipeline};
 pub use self::list::list;
 pub use self::load::LoadError;
 use self::load::parsed;
@@ -116,6 +116,9 @@ pub struct Report {
     pub reproducer: Vec<String>,
     /// SHA-256 of the reproducer's source or program.
     pub reproducer_sha256: String,
+    /// That file, relative to the run's folder; none in runs of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reproducer_source: Option<PathBuf>,
     /// The mitigations' command lines in the guest, by name; empty in a pipeline without that dimension.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mitigations: BTreeMap<Name, Vec<String>>,
