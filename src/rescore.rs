@@ -6,15 +6,17 @@
 //!
 //! Read [`rescore`].
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::evidence::Rules;
 use crate::oracle::{Fault, Observation, observe};
 use crate::plan::TrialId;
 use crate::proof::Summary;
-use crate::report::{Course, KernelReport, ProofReport, Report, StepReport, TrialReport, arm, calibration, load_of, load_trial, observed};
+use crate::report::{
+    Course, KernelReport, ProofReport, Report, StepReport, TrialReport, arm, calibration, load_of, load_trial, observed, unlisted,
+};
 
 /// Number of the rules of judgement, the oracle's as well as those of verdicts, proofs and searches; raised with each change by which a saved run may be judged
 /// otherwise. 0 are those of runs from before they had numbers.
@@ -80,9 +82,12 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
         }
         kernels.push(KernelReport::new(kernel.cell(), results, kernel.built()));
     }
-    changes.extend(
-        unknown_trials(folder, saved).into_iter().map(|name| format!("{name}: there is such a trial, and the report doesn't have it")),
-    );
+    // One that was cut short has trials that it didn't get to write down.
+    if saved.complete {
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let unlisted = unlisted(folder, saved).unwrap_or_default();
+        changes.extend(unlisted.iter().map(|path| format!("{}: there is such a trial, and the report doesn't have it", name(path))));
+    }
     let mut report = Report { kernels, ..saved.clone() };
     let told_by_trials = changes.len();
     report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
@@ -146,16 +151,6 @@ fn other_rule(report: &Report, result: &TrialReport, rules: &Rules) -> Option<&'
         ("an accelerator's factor", report.search.is_none() && report.host.accelerator.scale() != rules.scale),
     ];
     pairs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
-}
-
-/// The folders of trials that a complete run's report doesn't name.
-fn unknown_trials(folder: &Path, report: &Report) -> Vec<String> {
-    let known: HashSet<String> = report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| result.trial.to_string()).collect();
-    let Ok(entries) = std::fs::read_dir(folder.join("trials")) else { return Vec::new() };
-    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut unknown: Vec<String> = names.filter(|name| report.complete && !known.contains(name)).collect();
-    unknown.sort();
-    unknown
 }
 
 /// What is counted of a kernel's trials. A number that was written and read isn't the same to the last bit.

@@ -401,19 +401,18 @@ impl<'a> Watch<'a> {
                 self.enter("running");
             }
             Signal::Output(line) => {
-                if Count::is_last(&line) {
+                let (count, is_last) = (Count::parse(&line), Count::is_last(&line));
+                if is_last {
                     evidence.load_ended.get_or_insert(at);
-                    keep_last(&mut evidence.output, line.clone());
                 }
-                match Count::parse(&line) {
-                    Some(count) => {
-                        if self.rate.back().is_none_or(|(last, _)| at.since(*last) >= GRAIN) {
-                            self.rate.push_back((at, count.operations));
-                        }
-                        thin(&mut evidence.counts, at, count, |count| *count);
+                if let Some(count) = count {
+                    if self.rate.back().is_none_or(|(last, _)| at.since(*last) >= GRAIN) {
+                        self.rate.push_back((at, count.operations));
                     }
-                    None if Count::is_last(&line) => {}
-                    None => keep_last(&mut evidence.output, line),
+                    thin(&mut evidence.counts, at, count, |count| *count);
+                }
+                if is_last || count.is_none() {
+                    keep_last(&mut evidence.output, line);
                 }
             }
             Signal::MitigationStarted => {

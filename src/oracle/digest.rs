@@ -26,8 +26,6 @@ pub struct Digest {
     pub blocked: u64,
     /// First of them.
     pub first_blocked: Option<String>,
-    /// First error of the filesystem or its journal.
-    pub first_filesystem: Option<String>,
     /// First line that tells of damage that the kernel goes on with: an error of the filesystem that isn't one of memory, or memory that isn't what it should be.
     pub first_damage: Option<(At, String)>,
     /// First warning.
@@ -94,7 +92,6 @@ impl Digest {
             Kind::OomKill => self.oom_kills += 1,
             Kind::Memory => {}
             Kind::Filesystem | Kind::Damage => {
-                self.first_filesystem.get_or_insert_with(|| found.title.to_owned());
                 self.first_damage.get_or_insert_with(|| (line.at, found.title.to_owned()));
             }
             Kind::Warning => {

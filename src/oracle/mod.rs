@@ -611,8 +611,8 @@ fn blocked_probe(evidence: &Evidence) -> bool {
 
 /// The filesystem answers, with errors: it has shut itself down.
 fn refused(digest: &Digest, at: At) -> Observation {
-    match &digest.first_filesystem {
-        Some(title) => Observation::Crash { title: title.clone(), at },
+    match &digest.first_damage {
+        Some((_, title)) => Observation::Crash { title: title.clone(), at },
         None => invalid(Fault::Guest, "the filesystem refuses the agent's probe, and the kernel doesn't say why"),
     }
 }

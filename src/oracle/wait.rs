@@ -2,8 +2,9 @@
 //!
 //! A commit waits for a handle to be closed; the handle's holder retries a page-cache charge to its memory cgroup; the charge fails until a task that was
 //! told to die is gone; that task waits for the commit or for a buffer that the holder locked, or is the holder itself. Nobody outside this ring can end
-//! it. That a task is in such a charge with a handle open is not enough: kernels without the bug look like that for tens of seconds, with the same frames, because one charge tries 16 times to
-//! reclaim at up to 13 priorities and may sleep 100 ms at each, and then it is forced (facts/the-bug.md, last table). What proves a holder is that it
+//! it. That a task is in such a charge with a handle open is not enough: kernels without the bug look like that for tens of seconds, with the same frames,
+//! because one charge tries 16 times to reclaim at up to 13 priorities and may sleep 100 ms at each, and then it is forced (facts/the-bug.md, last table).
+//! What proves a holder is that it
 //! *spins*, or that the kernel itself says of its tries to reclaim that they are made for a charge that may fail, without `__GFP_NOFAIL`. One look proves
 //! nothing: see [`Ring::lasts`].
 //!
@@ -168,8 +169,9 @@ struct Charge {
 }
 
 impl Charge {
-    /// Whether nothing but room ends it. One that spins makes many tries in a second, or else is in a long one, of which nobody knows whether it is forced. A try that its task was in when the stacks were taken began before the look before this one, then nothing else was
-    /// tried between the two; or it began since then, and is among those that were noted.
+    /// Whether nothing but room ends it. One that spins makes many tries in a second, or else is in a long one, of which nobody knows whether it is forced. A
+    /// try that its task was in when the stacks were taken began before the look before this one, then nothing else was tried between the two; or it began
+    /// since then, and is among those that were noted.
     fn may_fail(&self) -> bool {
         let forced = self.flags.iter().any(|flags| flags.contains(FORCED));
         let spins = self.spins && (!self.is_noted || !self.flags.is_empty());

@@ -16,9 +16,7 @@ pub struct Group(pub Child);
 impl Group {
     /// Kills all of it, without waiting.
     pub fn kill(&mut self) {
-        if let Some(group) = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        let _ = self.0.id().and_then(kill);
     }
 }
 
@@ -33,10 +31,16 @@ impl Drop for Group {
 /// How long a killed process group is waited for. SIGKILL takes milliseconds; a process in uninterruptible sleep may take for ever.
 const DEATH: Duration = Duration::from_secs(5);
 
-/// Kills the group of a program that wasn't waited for yet. `is_over` waits for it without blocking.
-pub(super) fn end(group: u32, mut is_over: impl FnMut() -> bool) {
-    let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) else { return };
+/// Kills the group of a program that wasn't waited for yet.
+fn kill(group: u32) -> Option<Pid> {
+    let group = Pid::from_raw(i32::try_from(group).ok()?)?;
     let _ = kill_process_group(group, Signal::KILL);
+    Some(group)
+}
+
+/// Kills the group of a program that wasn't waited for yet, and waits for its end. `is_over` waits for it without blocking.
+pub(super) fn end(group: u32, mut is_over: impl FnMut() -> bool) {
+    let Some(group) = kill(group) else { return };
     let start = Instant::now();
     // A process that still writes would make the removal of its folder fail. The leader is a member until it is waited for.
     while start.elapsed() < DEATH && (!is_over() || test_kill_process_group(group).is_ok()) {

@@ -299,8 +299,12 @@ impl Proof {
 
     /// What a candidate's own trials say, apart from the baseline's; none while they say nothing yet.
     fn found(&self, tally: Tally) -> Option<Answer> {
-        let finding = [(tally.other_hang, Finding::OtherHang), (tally.crash, Finding::Crash), (tally.boot_failure, Finding::BootFailure)];
-        let finding = finding.into_iter().chain([(tally.unresolved, Finding::Standstill)]);
+        let finding = [
+            (tally.other_hang, Finding::OtherHang),
+            (tally.crash, Finding::Crash),
+            (tally.boot_failure, Finding::BootFailure),
+            (tally.unresolved, Finding::Standstill),
+        ];
         if tally.same_hang > 0 {
             Some(Answer::NotFixed)
         } else if let Some((_, finding)) = finding.into_iter().find(|(count, _)| *count > 0) {

@@ -78,14 +78,14 @@ pub(super) fn account(case: &Case) -> Vec<Block> {
 /// What came out, in a line, with the colour's name that a page shows it in.
 #[must_use]
 pub(super) fn outcome(case: &Case) -> (&'static str, String) {
+    if !case.comparison.contradictions().is_empty() {
+        return ("hang", "not what its evidence says".to_owned());
+    }
     let kernels = &case.report.kernels;
     let count = |is: &dyn Fn(&KernelReport) -> bool| kernels.iter().filter(|kernel| is(kernel)).count();
     let inconclusive = count(&|kernel| kernel.verdict == Verdict::Inconclusive);
     let contrary = count(&|kernel| kernel.verdict != Verdict::Inconclusive && !kernel.is_as_expected());
     let expected = count(&|kernel| kernel.expected.is_some());
-    if !case.comparison.contradictions().is_empty() {
-        return ("hang", "not what its evidence says".to_owned());
-    }
     let (class, told) = if let Some(proof) = &case.proof {
         (proof.class(), proof.answer.clone())
     } else if let Some(search) = &case.report.search {
@@ -103,6 +103,13 @@ pub(super) fn outcome(case: &Case) -> (&'static str, String) {
         Comparison::Made(_) => (class, told),
         Comparison::NotMade(_) => ("inconclusive", format!("{told}, not compared with its evidence")),
     }
+}
+
+/// What came out, for a text that has no colours.
+#[must_use]
+pub(super) fn result(case: &Case) -> String {
+    let cut = if case.report.complete { "" } else { " (the run was cut short)" };
+    format!("{}{cut}", outcome(case).1)
 }
 
 /// Each kernel once, though it may have a line with each mitigation.

@@ -2,7 +2,7 @@
 //!
 //! Read [`bugzilla`].
 
-use super::account::{Block, account, distinct, outcome};
+use super::account::{Block, account, distinct, result};
 use super::case::Case;
 use super::materials::Material;
 use super::text::wrapped;
@@ -41,9 +41,7 @@ fn head(case: &Case) -> String {
         sources.extend(known);
     }
     let sources = if sources.is_empty() { "no kernel was built".to_owned() } else { sources.join(", ") };
-    let cut = if case.report.complete { "" } else { " (the run was cut short)" };
-    let outcome = format!("{}{cut}", outcome(case).1);
-    wrapped(&plain(&sources), WIDTH, "Source: ", "  ") + &wrapped(&plain(&outcome), WIDTH, "Result: ", "  ")
+    wrapped(&plain(&sources), WIDTH, "Source: ", "  ") + &wrapped(&plain(&result(case)), WIDTH, "Result: ", "  ")
 }
 
 /// A command over several lines, each but the last with a backslash.

@@ -4,7 +4,7 @@
 //!
 //! Read [`markdown`].
 
-use super::account::{Block, account, outcome};
+use super::account::{Block, account, result};
 use super::case::{Case, arm};
 use crate::text::plain;
 
@@ -12,8 +12,7 @@ use crate::text::plain;
 #[must_use]
 pub fn markdown(case: &Case) -> String {
     let report = &case.report;
-    let cut = if report.complete { "" } else { " (the run was cut short)" };
-    let mut text = format!("# {}: {}{cut}\n\n", escaped(report.pipeline.as_str()), escaped(&outcome(case).1));
+    let mut text = format!("# {}: {}\n\n", escaped(report.pipeline.as_str()), escaped(&result(case)));
     text.push_str("| kernel | expected | verdict | hangs | exact 95 % interval |\n|-|-|-|-|-|\n");
     for kernel in &report.kernels {
         let expected = kernel.expected.map_or_else(|| "-".to_owned(), |expected| expected.to_string());

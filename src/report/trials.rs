@@ -61,24 +61,29 @@ pub fn load_trial(run: &Path, trial: &TrialId) -> io::Result<Evidence> {
     Ok(evidence)
 }
 
+/// The folders of trials that aren't in the report, sorted.
+///
+/// # Errors
+/// When the run's folder can't be read.
+pub fn unlisted(run: &Path, report: &Report) -> io::Result<Vec<PathBuf>> {
+    let known: HashSet<PathBuf> =
+        report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| run.join(trial_folder(&result.trial))).collect();
+    let folders = match fs::read_dir(run.join("trials")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        folders => folders?,
+    };
+    let mut paths = folders.map(|folder| Ok(folder?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| !known.contains(path));
+    paths.sort();
+    Ok(paths)
+}
+
 /// Removes the folders of trials that aren't in the report: they were running when their program was killed, and their numbers are given again.
 ///
 /// # Errors
 /// When one can't be removed.
 pub fn forget_unfinished(run: &Path, report: &Report) -> io::Result<()> {
-    let known: HashSet<PathBuf> =
-        report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| run.join(trial_folder(&result.trial))).collect();
-    let folders = match fs::read_dir(run.join("trials")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        folders => folders?,
-    };
-    for folder in folders {
-        let path = folder?.path();
-        if !known.contains(&path) {
-            fs::remove_dir_all(&path)?;
-        }
-    }
-    Ok(())
+    unlisted(run, report)?.into_iter().try_for_each(fs::remove_dir_all)
 }
 
 fn written(line: &ConsoleLine) -> String {
