@@ -313,8 +313,41 @@ async fn unpack(scratch: Scratch, archive: PathBuf) -> Result<Scratch, BuildErro
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_buildroot_without_namespaces_is_told() {
+        let mut program = Program::new("unshare", "util-linux");
+        let script = "echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --ambient-caps=-all --inh-caps=-all --bounding-set=-all -- \"$0\" \"$@\"";
+        // Any user but root.
+        program.command.args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c", script]);
+        program.command.arg(std::env::current_exe().unwrap());
+        program.command.args(["--exact", "build::buildroot::tests::child_has_no_namespaces"]).env(CHILD, "1");
+        let output = program.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Says that a test's process is the child of another test.
+    const CHILD: &str = "HANGPROOF_TEST_BUILDROOT_WITHOUT_NAMESPACES";
+
+    /// Part of the test before it, by itself nothing.
+    #[tokio::test]
+    async fn child_has_no_namespaces() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_at(&folder.path().join("store")).unwrap();
+        let error = debian(&store, "bullseye", "gcc-9", &[]).await.unwrap_err();
+        assert!(
+            matches!(&error, BuildError::NoNamespaces { said, .. } if said == "E: unshare syscall failed: No space left on device"),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(store.root().join("buildroots")).unwrap().count(), 0);
+    }
 
     #[test]
     fn what_mmdebstrap_says_is_understood() {

@@ -80,11 +80,52 @@ async fn what_patches_is_refused_however_it_is_run() {
     }
 }
 
+/// A macro is what it stands for, and a script of the package what its lines say.
+#[tokio::test]
+async fn what_patches_is_refused_wherever_it_is_written() {
+    let bench = Bench::new();
+    let within = "it applies a patch within another command";
+    for (lines, line) in [
+        ("%define apply patch -p1 <x\n%apply", 1),
+        ("%global apply() patch -p1 <%1\n%apply x", 1),
+        ("%define inner git am\n%define outer cd . && %{inner} x\ncd . && %{?outer}", 2),
+        ("%define apply %{expand:%(patch -p1 <x)}\n%{?apply}", 1),
+        ("%define many cd . \\\n&& patch -p1 <x\n%many", 2),
+    ] {
+        assert_eq!(said(&bench, lines).await, refusal(line, within), "{lines}");
+    }
+    for (lines, script, line) in [
+        ("sh %{SOURCE7}", "#!/bin/sh\necho a\ncd x && patch -p1 <y\n", 3),
+        ("%{S:7} a", "patch -p1 <y\n", 1),
+        ("X=1 ./prepare.sh", "#!/bin/bash -e\nfor p in *; do git am $p; done\n", 2),
+        (". $RPM_SOURCE_DIR/prepare.sh", "f() {\n  xzcat x | patch -p1\n}\n", 2),
+        ("python3 %{_sourcedir}/prepare.sh a", "#!/usr/bin/python3\nimport os\nos.system('patch -p1 <x')\n", 3),
+    ] {
+        let spec = |lines: &str| SPEC.replacen(HOOK, lines, 1).replacen("Patch1000:", "Source7: prepare.sh\nPatch1000:", 1);
+        let package = bench.package();
+        let mut files = bench.files();
+        files.extend([("kernel.spec", spec(lines).into_bytes()), ("prepare.sh", script.as_bytes().to_vec())]);
+        bench.replace_payload(&package, &files);
+        let said = bench.fetch(&bench.srpm()).await.map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(said, refusal(1, &format!("it runs prepare.sh, whose line {line} applies a patch")), "{lines}");
+        // The same lines that patch nothing, or nothing that runs them.
+        for (lines, script) in [(lines, "#!/bin/sh\n# patch -p1\necho patch\n"), ("cp %{SOURCE7} .", script)] {
+            let package = bench.package();
+            let mut files = bench.files();
+            files.extend([("kernel.spec", spec(lines).into_bytes()), ("prepare.sh", script.as_bytes().to_vec())]);
+            bench.replace_payload(&package, &files);
+            bench.fetch(&bench.srpm()).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_only_mentions_a_patch_is_no_matter() {
     let bench = Bench::new();
     for lines in [
         "cp ${patch} .",
+        "%define note the patch is there\necho %{note}",
+        "%define debug_package %{nil}\n%{?debug_package}",
         "[ -f \"${patch}\" ]",
         "echo \"(patch 1)\"",
         "echo 'x; patch; git am'",

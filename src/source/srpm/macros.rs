@@ -4,7 +4,7 @@
 //!
 //! Read [`Macros`] first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The macros that are set at a line.
 #[derive(Debug, Default)]
@@ -13,8 +13,8 @@ pub struct Macros(BTreeMap<String, Value>);
 #[derive(Debug)]
 enum Value {
     Set(String),
-    /// Set to something that can't be known here.
-    Unknown,
+    /// Set to something that can't be known here, written so if it is written at all.
+    Unknown(String),
 }
 
 /// Why a text can't be expanded.
@@ -90,9 +90,28 @@ impl Macros {
         self.0.insert(name.to_owned(), Value::Set(body));
     }
 
-    /// Makes the use of a macro an error.
-    pub fn forbid(&mut self, name: &str) {
-        self.0.insert(name.to_owned(), Value::Unknown);
+    /// Makes the use of a macro an error. `body` is what its definition says, where there is one.
+    pub fn forbid(&mut self, name: &str, body: &str) {
+        self.0.insert(name.to_owned(), Value::Unknown(body.to_owned()));
+    }
+
+    /// The bodies of the macros that a text names, and of those that they name: all that it may turn into, whatever its conditions.
+    #[must_use]
+    pub fn bodies<'a>(&'a self, text: &'a str) -> Vec<&'a str> {
+        let (mut seen, mut bodies, mut texts) = (BTreeSet::new(), Vec::new(), vec![text]);
+        while let Some(text) = texts.pop() {
+            for after in text.split('%').skip(1) {
+                let name = after.trim_start_matches(['{', '?', '!']);
+                let name = &name[..name.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(name.len())];
+                if let Some(Value::Set(body) | Value::Unknown(body)) = self.0.get(name)
+                    && seen.insert(name)
+                {
+                    bodies.push(body.as_str());
+                    texts.push(body);
+                }
+            }
+        }
+        bodies
     }
 
     /// A text with its macros replaced.
@@ -160,7 +179,7 @@ impl Macros {
         }
         let wanted = flags.matches('!').count() % 2 == 0;
         let is_set = match self.0.get(name) {
-            Some(Value::Unknown) => return Err(Unexpandable::Odd(format!("the macro %{{{name}}}"))),
+            Some(Value::Unknown(_)) => return Err(Unexpandable::Odd(format!("the macro %{{{name}}}"))),
             Some(Value::Set(_)) => true,
             None => false,
         };
@@ -174,7 +193,7 @@ impl Macros {
     fn named(&self, name: &str, into: &mut Expansion, depth: usize) -> Result<(), Unexpandable> {
         match self.0.get(name) {
             Some(Value::Set(body)) => self.expand_into(body, into, depth + 1),
-            Some(Value::Unknown) => Err(Unexpandable::Odd(format!("the macro %{{{name}}}"))),
+            Some(Value::Unknown(_)) => Err(Unexpandable::Odd(format!("the macro %{{{name}}}"))),
             None => Err(Unexpandable::Unset(name.to_owned())),
         }
     }
@@ -298,7 +317,7 @@ mod tests {
     #[test]
     fn conditions_hold_or_not_or_cannot_be_told() {
         let mut macros = macros(&[("one", "  1"), ("zero", " 0 "), ("set", "1"), ("arches", "i686 x86_64"), ("rhel", "7")]);
-        ["fedora", "dist"].iter().for_each(|name| macros.forbid(name));
+        ["fedora", "dist"].iter().for_each(|name| macros.forbid(name, ""));
         for (condition, truth) in [
             ("%{one}", Truth::Yes),
             ("!%{one}", Truth::No),

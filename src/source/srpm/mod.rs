@@ -11,6 +11,7 @@ mod distribution;
 mod error;
 mod macros;
 mod package;
+mod scripts;
 mod shell;
 mod signature;
 mod spec;
@@ -317,6 +318,16 @@ fn unpack(package: &Package, wanted: Option<&SrpmTarball>, scratch: &Scratch, st
         if !files.contains(file) {
             let why = format!("the patch {file} is listed, but isn't in the package");
             return Err(refused(Refused { line: *line, why, remedy: "the package is damaged: fetch it again".to_owned() }).into());
+        }
+    }
+    for (script, line) in &recipe.scripts {
+        // One that isn't there is made while the package is built; what makes it is looked at.
+        let path = payload.join(script);
+        if files.contains(script)
+            && let Some(found) = scripts::patching(&input::read(&path, LARGEST_SPEC).map_err(unreadable(&path))?)
+        {
+            let why = format!("it runs {script}, whose line {found} applies a patch");
+            return Err(refused(Refused { line: *line, why, remedy: spec::BRING_A_TREE.to_owned() }).into());
         }
     }
     let first = recipe.sources.values().next().map(|(file, _)| file.as_str());

@@ -18,6 +18,8 @@ const WRAPPERS: [&str; 19] = [
     "sudo", "env", "nice", "ionice", "nohup", "time", "timeout", "setsid", "stdbuf", "chroot", "fakeroot", "flock", "busybox", "exec",
     "command", "builtin", "xargs", "parallel", "find",
 ];
+/// Programs that run a file.
+const INTERPRETERS: [&str; 6] = [".", "source", "perl", "python", "python2", "python3"];
 /// Those that run a text.
 const SHELLS: [&str; 9] = ["sh", "bash", "dash", "ksh", "zsh", "su", "eval", "trap", "alias"];
 const DECLARATIONS: [&str; 5] = ["local", "export", "declare", "typeset", "readonly"];
@@ -70,6 +72,17 @@ fn command_patches(words: &[String], depth: usize) -> bool {
         words = rest;
     }
     false
+}
+
+/// The words of a simple command that may name the program which it runs: its first, and all of those of a program that runs others.
+pub fn programs(words: &[String]) -> &[String] {
+    let start = words.iter().take_while(|word| assigned(word).is_some() || KEYWORDS.contains(&word.as_str())).count();
+    let words = &words[start..];
+    let runs_others = words.first().is_some_and(|word| {
+        let name = program(word);
+        [&WRAPPERS[..], &SHELLS[..], &INTERPRETERS[..]].concat().contains(&name.as_str())
+    });
+    if runs_others { words } else { &words[..words.len().min(1)] }
 }
 
 /// Whether any of a command's words is one that patches: which of them are options' values isn't known here.

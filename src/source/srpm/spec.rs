@@ -4,12 +4,13 @@
 //! use: plain macros, conditions on them, `SourceN` and `PatchN` lines, and the `ApplyPatch` and `ApplyOptionalPatch` lines of `%prep`. What it can't
 //! decide is no error where it doesn't matter, and a refusal with the line's number where it does.
 //!
-//! Read [`Recipe`] first, then [`read`]. Which commands a line of `%prep` runs is `shell`'s.
+//! Read [`Recipe`] first, then [`read`]. Which commands a line of `%prep` runs is `shell`'s, and which of them are the package's own `scripts`'.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::distribution::{self, Known};
 use super::macros::{Macros, Truth, Unexpandable};
+use super::scripts;
 use super::shell::{HOOKS, Line, patches};
 
 /// What the spec file does to the tarball.
@@ -21,6 +22,8 @@ pub struct Recipe {
     pub patches: BTreeMap<u32, (String, usize)>,
     /// What `%prep` applies, in order.
     pub applied: Vec<Hook>,
+    /// Files of the package that `%prep` runs as programs, each with the line that does.
+    pub scripts: Vec<(String, usize)>,
     /// Patches that are listed and that no line applies, whatever its condition: rpmbuild leaves them out too, and who reads a report should know.
     pub unnamed: Vec<String>,
     /// How many lines of context may differ (`patch -F`).
@@ -51,7 +54,8 @@ pub struct Refused {
     pub remedy: String,
 }
 
-const BRING_A_TREE: &str = "bring a patched tree with --source KERNEL=FOLDER";
+/// What helps with a package that isn't understood.
+pub const BRING_A_TREE: &str = "bring a patched tree with --source KERNEL=FOLDER";
 
 fn refused<T>(line: usize, why: impl Into<String>) -> Result<T, Refused> {
     Err(Refused { line, why: why.into(), remedy: BRING_A_TREE.to_owned() })
@@ -114,13 +118,14 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
         match known {
             Known::Set(value) => macros.set(&name, value),
             Known::Unset => {}
-            Known::Unknown => macros.forbid(&name),
+            Known::Unknown => macros.forbid(&name, ""),
         }
     }
     let recipe = Recipe {
         sources: BTreeMap::new(),
         patches: BTreeMap::new(),
         applied: Vec::new(),
+        scripts: Vec::new(),
         unnamed: Vec::new(),
         fuzz: 2,
         extraversion: None,
@@ -285,13 +290,13 @@ impl Reading {
         let (name, body) = rest.split_at(end);
         // A macro with arguments, or one that is there only perhaps, can't be used.
         if body.starts_with('(') || here != Truth::Yes {
-            self.macros.forbid(name);
+            self.macros.forbid(name, body);
             return;
         }
         let body = body.trim().replace("\\\n", "\n");
         match (global, self.macros.expand(&body)) {
             (true, Ok(value)) => self.macros.set(name, value),
-            (true, Err(_)) => self.macros.forbid(name),
+            (true, Err(_)) => self.macros.forbid(name, &body),
             (false, _) => self.macros.set(name, body),
         }
     }
@@ -345,8 +350,8 @@ impl Reading {
         let (number, mut whole, here) = match self.shell.begun.take() {
             Some((first, begun, before)) => {
                 // What went on may have been a comment, which ends with its line.
-                let (clear, joined) = (!self.shell.is_unclear, format!("{begun}{line}"));
-                let hides = begun.contains('#') && patches(line.trim(), clear) && !patches(joined.trim(), clear);
+                let joined = format!("{begun}{line}");
+                let hides = begun.contains('#') && self.patches(line.trim()) && !self.patches(joined.trim());
                 (first, if hides { format!("{begun}\n{line}") } else { joined }, before.and(here))
             }
             None => (number, line.to_owned(), here),
@@ -367,6 +372,11 @@ impl Reading {
         Ok(())
     }
 
+    /// Whether a line patches, or a macro that it names.
+    fn patches(&self, text: &str) -> bool {
+        patches(text, !self.shell.is_unclear) || self.macros.bodies(text).into_iter().any(|body| patches(body, true))
+    }
+
     /// What its last line began.
     fn end_prep(&mut self) -> Result<(), Refused> {
         self.shell.begun.take().map_or(Ok(()), |(number, line, here)| self.prep(number, &line, here))
@@ -375,7 +385,11 @@ impl Reading {
     /// A whole line of `%prep`.
     fn prep(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
         let (trimmed, read) = (line.trim(), Line::read(line));
-        let applies = patches(trimmed, !self.shell.is_unclear);
+        let applies = self.patches(trimmed);
+        for file in scripts::run(&read, &self.recipe.sources) {
+            self.certain(number, here)?;
+            self.recipe.scripts.push((file, number));
+        }
         self.shell.is_unclear |= read.is_open;
         if let Some(function) = self.shell.function.take()
             && (trimmed.is_empty() || function.braces.is_some() || trimmed.starts_with('{'))
@@ -388,7 +402,7 @@ impl Reading {
             && (after.trim().is_empty() || after.trim_start().starts_with('{'))
         {
             let function = Function { name: name.trim_end().to_owned(), braces: None };
-            return self.in_function(number, function, after, &Line::read(after), patches(after, !self.shell.is_unclear));
+            return self.in_function(number, function, after, &Line::read(after), self.patches(after));
         }
         let mut words = trimmed.split_whitespace();
         let word = words.next().unwrap_or_default();
@@ -433,7 +447,7 @@ impl Reading {
         }
         // What stands after its end is run here.
         let after = line.trim().strip_prefix('}').unwrap_or(line);
-        if patches(after, !self.shell.is_unclear) { refused(number, "it applies a patch within another command") } else { Ok(()) }
+        if self.patches(after) { refused(number, "it applies a patch within another command") } else { Ok(()) }
     }
 
     fn hook(&mut self, number: usize, word: &str, arguments: &[&str]) -> Result<(), Refused> {
