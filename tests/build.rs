@@ -256,6 +256,56 @@ async fn a_compile_error_names_the_patch_and_the_log() {
     assert!(bench.build(&definitions, "base").await.0.is_ok());
 }
 
+/// A clone shares its origin's files: a makefile that writes to one, and puts its size and time back, has changed what others are built from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_that_a_makefile_wrote_to_is_found() {
+    let bench = Bench::new();
+    let map = "\t@nm -n $@ > System.map";
+    let write =
+        |file: &str| format!("{map}; touch -r {file} stamp; printf 'X' | dd of={file} conv=notrunc status=none; touch -r stamp {file}");
+    let hostile = bench.patch("hostile.patch", "Makefile", map, &write("mm/filemap.c"));
+    let base = kernel("base", &tiny_source(), &[]);
+    let definitions = definitions(&[base.clone(), Kernel { patches: vec![hostile], ..kernel("hostile", &tiny_source(), &[]) }]);
+    // Its own kernel may be finished before it is found.
+    let _ = bench.build(&definitions, "hostile").await;
+    let source = source::fetch(&bench.store, &tiny_source(), &Events::ignored()).await.unwrap();
+    assert!(fs::read_to_string(source.tree.join("mm/filemap.c")).unwrap().starts_with('X'), "so the test can fail");
+    assert_eq!(tree::index(&source.tree).unwrap(), source.index, "sizes and times tell nothing");
+    let error = bench.build(&definitions, "base").await.0.unwrap_err();
+    let folder = source.tree.parent().unwrap();
+    assert_eq!(
+        error.to_string(),
+        format!("{} was changed after it was finished: remove it, and hangproof makes it anew", folder.display())
+    );
+    fs::remove_dir_all(folder).unwrap();
+    bench.build(&definitions, "base").await.0.unwrap();
+    bench.ends_clean().await;
+}
+
+/// What a build has made is kept, and shown to others: it is to be the build's, not a file that a link leads to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_in_the_place_of_a_result_is_refused() {
+    let bench = Bench::new();
+    let secret = bench.file("secret", "CONFIG_SECRET=y\n");
+    let map = "\t@nm -n $@ > System.map";
+    let copy = "\t@cp $< $@";
+    for (name, old, new) in [
+        ("System.map", map, format!("\t@ln -s {} System.map", secret.display())),
+        (".config", map, format!("{map}; ln -sf {} .config", secret.display())),
+        ("arch", copy, format!("{copy}; mv arch elsewhere; ln -s elsewhere arch")),
+    ] {
+        let patch = bench.patch(&format!("{}.patch", name.trim_start_matches('.')), "Makefile", old, &new);
+        let kernel = Kernel { patches: vec![patch], ..kernel("hostile", &tiny_source(), &[]) };
+        let error = bench.build(&definitions(&[kernel]), "hostile").await.0.unwrap_err().to_string();
+        let expected = format!(
+            "/tree/{name} is no regular file of the tree, or a link leads to it: no kernel's makefiles make it so; read the patch and the makefiles"
+        );
+        assert!(error.ends_with(&expected), "{error}");
+    }
+    assert_eq!(fs::read_dir(bench.store.root().join("builds")).unwrap().count(), 0);
+    bench.ends_clean().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patch_that_does_not_apply_names_file_and_hunk() {
     let bench = Bench::new();

@@ -111,7 +111,14 @@ async fn a_hostile_patch_runs_nothing_and_stays_in_the_tree() {
             format!(
                 "{padding}diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n\\ No newline at end of file\n"
             ),
-            "it makes a symbolic link",
+            "it makes something else than a plain file (new file mode 120000)",
+        ),
+        (
+            "link after a tab",
+            format!(
+                "{padding}diff --git a/l b/l\nnew file mode \t120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n\\ No newline at end of file\n"
+            ),
+            "it makes something else than a plain file (new file mode \\t120000)",
         ),
     ];
     for (case, patch, why) in cases {
@@ -385,6 +392,29 @@ async fn a_truncated_package_is_told_wherever_it_ends() {
         fs::write(&package, &whole[..length]).unwrap();
         let error = bench.error(&bench.srpm()).await;
         assert!(error.contains("fetch it again"), "{length}: {error}");
+    }
+}
+
+/// Many entries over the same bytes: what reads them would hold them many times.
+#[test]
+fn a_header_that_multiplies_is_refused() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let whole = fs::read(&package).unwrap();
+    let header = |entries: u32, data: u32| {
+        let mut bytes = b"\x8e\xad\xe8\x01\0\0\0\0".to_vec();
+        bytes.extend([entries.to_be_bytes(), data.to_be_bytes()].concat());
+        for tag in 0..entries {
+            // RPM_BIN_TYPE, all of the data.
+            bytes.extend([(5000 + tag).to_be_bytes(), 7_u32.to_be_bytes(), 0_u32.to_be_bytes(), data.to_be_bytes()].concat());
+        }
+        bytes.extend(vec![b'x'; data as usize]);
+        bytes
+    };
+    for (entries, expected) in [(1, "it is a binary package"), (2, "its header's entries hold more than there is")] {
+        fs::write(&package, [&whole[..96], &header(0, 0), &header(entries, 1024)].concat()).unwrap();
+        let error = Package::open(&package).unwrap_err().to_string();
+        assert!(error.contains(expected), "{entries}: {error}");
     }
 }
 

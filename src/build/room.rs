@@ -1,7 +1,7 @@
 //! Where a toolchain's programs run: on the host, or in a folder with another system's programs.
 //!
 //! bubblewrap gives them that folder as their root, read-only, with the tree at the same path as on the host, because `.cmd` files and objects hold
-//! paths; with no network, and in a process namespace of their own that ends with bubblewrap. It needs user namespaces or root. What is in the
+//! paths; with no network, without the user's terminal, and in a process namespace of their own that ends with bubblewrap. It needs user namespaces or root. What is in the
 //! folder is `buildroot`'s business.
 //!
 //! Read [`Room`] first.
@@ -45,7 +45,8 @@ impl Room {
     /// When the room's folder can't be read.
     pub fn words(&self, tree: Option<&Path>) -> Result<Vec<OsString>, BuildError> {
         let Self::Folder { root, .. } = self else { return Ok(Vec::new()) };
-        let mut words: Vec<OsString> = ["bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"].map(OsString::from).to_vec();
+        let mut words: Vec<OsString> =
+            ["bwrap", "--unshare-all", "--new-session", "--die-with-parent", "--cap-drop", "ALL"].map(OsString::from).to_vec();
         let mut add = |new: [&std::ffi::OsStr; 3]| words.extend(new.map(OsString::from));
         for entry in std::fs::read_dir(root).map_err(failed("read", root))? {
             let entry = entry.map_err(failed("read", root))?;
@@ -147,6 +148,24 @@ mod tests {
         assert!(!Path::new("/usr/there").exists());
         let interfaces: Vec<_> = said.lines().filter_map(|line| line.trim().split_once(": ")).map(|(name, _)| name).collect();
         assert_eq!(interfaces, ["lo"], "{said}");
+    }
+
+    /// A program that has the user's terminal can type into it (TIOCSTI).
+    #[tokio::test]
+    async fn the_terminal_is_not_the_rooms() {
+        let tree = tempfile::tempdir().unwrap();
+        // script(1) gives what it runs a terminal.
+        let on_terminal = async |before: &[&str]| {
+            let words: Vec<_> = before.iter().map(|word| format!("'{word}'")).collect();
+            let command = format!("{} sh -c 'exec </dev/tty && echo opened'", words.join(" "));
+            let mut program = Program::new("script", "bsdutils");
+            program.command.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+            String::from_utf8_lossy(&program.output().await.unwrap().stdout).into_owned()
+        };
+        let words: Vec<_> = room().words(Some(tree.path())).unwrap().into_iter().map(|word| word.into_string().unwrap()).collect();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        assert!(on_terminal(&[]).await.contains("opened"), "so the test can fail");
+        assert!(!on_terminal(&words).await.contains("opened"));
     }
 
     #[tokio::test]

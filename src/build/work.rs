@@ -19,8 +19,10 @@ use super::error::{BuildError, failed};
 use super::plan::{Outcome, Plan};
 use super::{Built, CONFIG, IMAGE, MANIFEST, SYSTEM_MAP, VMLINUX, log, make, signature, toolchain};
 use crate::event::{Event, Events};
+use crate::input;
 use crate::program::Deadline;
 use crate::source::patch;
+use crate::source::seal::{self, Checking};
 use crate::source::stop::blocking;
 use crate::source::tree::{self, Index, Share};
 use crate::spec::{Change, ConfigurationBase, Modules, Toolchain};
@@ -159,18 +161,15 @@ impl Work<'_> {
         site.events.send(Event::BuildStarted { kernel: plan.kernel.name.clone() });
         fs::write(&self.log, "").map_err(failed("write", &self.log))?;
         self.step("cloning the tree");
-        self.clone_tree(origin).await?;
-        self.compatibility()?;
-        self.patch().await?;
-        if plan.configure {
-            self.step("configuring");
-            self.configure().await?;
+        let (from, origins_lock) = (origin.tree.clone(), self.clone_tree(origin).await?);
+        let checking = Checking::begin(&from);
+        let made = self.make_kernel().await;
+        // Before what came out of it: a tree that somebody wrote to may fail in any way.
+        if matches!(made, Ok(_) | Err(BuildError::Make { .. } | BuildError::Tree(_))) {
+            checking.end().await?;
         }
-        let config_path = self.tree.join(".config");
-        let config = fs::read_to_string(&config_path).map_err(failed("read", &config_path))?;
-        toolchain::check(&plan.room, &plan.kernel.toolchain, &config).await?;
-        self.step("compiling");
-        self.compile(&config).await?;
+        drop(origins_lock);
+        let config = made?;
         self.step("keeping the results");
         let built = self.keep(&config, keep_tree).await?;
         let seconds = self.started.elapsed().as_secs_f64();
@@ -181,18 +180,42 @@ impl Work<'_> {
         Ok(built)
     }
 
+    /// Makes the kernel in the cloned tree. Returns its configuration.
+    async fn make_kernel(&mut self) -> Result<String, BuildError> {
+        let plan = self.plan;
+        self.prepare().await?;
+        self.compatibility()?;
+        self.patch().await?;
+        if plan.configure {
+            self.step("configuring");
+            self.configure().await?;
+        }
+        let config = self.configuration()?;
+        toolchain::check(&plan.room, &plan.kernel.toolchain, &config).await?;
+        self.step("compiling");
+        self.compile(&config).await?;
+        Ok(config)
+    }
+
     fn step(&self, step: impl Into<String>) {
         self.site.events.send(Event::BuildStep { kernel: self.plan.kernel.name.clone(), step: step.into() });
     }
 
-    async fn clone_tree(&mut self, origin: Origin) -> Result<(), BuildError> {
+    /// Returns what keeps the origin in the store.
+    async fn clone_tree(&self, origin: Origin) -> Result<Option<Lock>, BuildError> {
         let (tree, scratch) = (self.tree.clone(), self.scratch.clone());
-        blocking(move |stop| {
+        let cloned = blocking(move |stop| {
+            // An earlier version of this program sealed none.
+            seal::seal(&origin.tree, stop)?;
             let cloned = tree::clone(&origin.tree, &tree, origin.share, &origin.index, stop);
             drop(scratch);
-            cloned
-        })
-        .await?;
+            cloned.map(|()| origin._in_use)
+        });
+        Ok(cloned.await?)
+    }
+
+    /// Makes a tree of a stranger's one that hasn't been built in.
+    async fn prepare(&self) -> Result<(), BuildError> {
         if self.plan.base.is_none() && !self.tree.join("Makefile").is_file() {
             return Err(BuildError::NoSource { kernel: self.plan.kernel.name.clone() });
         }
@@ -242,24 +265,32 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// The tree's configuration as it is.
+    fn configuration(&self) -> Result<String, BuildError> {
+        let path = tree::regular(&self.tree, Path::new(".config"))?;
+        input::read_text(&path).map_err(failed("read", &path))
+    }
+
     async fn configure(&mut self) -> Result<(), BuildError> {
         let path = self.tree.join(".config");
-        let read = |path: &Path| fs::read_to_string(path).map_err(failed("read", path));
         let configuration = &self.plan.kernel.configuration;
         let base = match &configuration.base {
             ConfigurationBase::Defconfig => {
                 self.make(&["defconfig"]).await?;
-                read(&path)?
+                self.configuration()?
             }
             ConfigurationBase::Allnoconfig => {
                 self.make(&["allnoconfig"]).await?;
-                read(&path)?
+                self.configuration()?
             }
-            ConfigurationBase::File(file) => read(file)?,
-            ConfigurationBase::Vendor(file) if !self.tree.join(file).is_file() => {
+            ConfigurationBase::File(file) => input::read_text(file).map_err(failed("read", file))?,
+            ConfigurationBase::Vendor(file) if self.tree.join(file).symlink_metadata().is_err() => {
                 return Err(BuildError::NoVendor { path: file.clone(), kernel: self.plan.root().kernel.name.clone() });
             }
-            ConfigurationBase::Vendor(file) => read(&self.tree.join(file))?,
+            ConfigurationBase::Vendor(file) => {
+                let file = tree::regular(&self.tree, file)?;
+                input::read_text(&file).map_err(failed("read", &file))?
+            }
             // A prebuilt kernel's: `build` plans none.
             ConfigurationBase::Package => return Ok(()),
         };
@@ -279,7 +310,7 @@ impl Work<'_> {
         let _ = fs::remove_file(&path);
         fs::write(&path, requests.laid_over(&base)).map_err(failed("write", &path))?;
         self.make(&["olddefconfig"]).await?;
-        let lost = requests.not_set(&read(&path)?, &self.tree);
+        let lost = requests.not_set(&self.configuration()?, &self.tree);
         if lost.is_empty() { Ok(()) } else { Err(BuildError::Config(lost)) }
     }
 
@@ -369,7 +400,8 @@ impl Work<'_> {
         let (tree, scratch, log) = (self.tree.clone(), self.scratch.clone(), self.log.clone());
         let signed = blocking(move |_| {
             let _scratch = scratch;
-            signature::of(&tree.join("vmlinux")).map_err(|why| BuildError::NoKernel { path: tree.join("vmlinux"), why, log })
+            let path = tree::regular(&tree, Path::new("vmlinux"))?;
+            signature::of(&path).map_err(|why| BuildError::NoKernel { path, why, log })
         });
         let elf_signature = signed.await?;
         let unchanged_from_base = base.as_ref() == Some(&elf_signature);
@@ -384,12 +416,12 @@ impl Work<'_> {
         let manifest =
             serde_json::to_vec_pretty(&plan.manifest(outcome)).map_err(|cause| failed("write", Path::new(MANIFEST))(cause.into()))?;
         let (tree, scratch, key) = (self.tree.clone(), self.scratch.clone(), plan.key.clone());
-        blocking(move |_| {
+        blocking(move |stop| {
             let results = scratch.path().join("results");
             fs::create_dir(&results).map_err(failed("create", &results))?;
             let wanted = [("arch/x86/boot/bzImage", IMAGE), ("vmlinux", VMLINUX), ("System.map", SYSTEM_MAP), (".config", CONFIG)];
             for (made, name) in wanted {
-                let (made, place) = (tree.join(made), results.join(name));
+                let (made, place) = (tree::regular(&tree, Path::new(made))?, results.join(name));
                 let moved = if keep_tree { fs::copy(&made, &place).map(drop) } else { fs::rename(&made, &place) };
                 moved.map_err(failed("keep", &made))?;
             }
@@ -402,6 +434,7 @@ impl Work<'_> {
                 fs::rename(&tree, finished.join(TREE)).map_err(failed("keep", &tree))?;
                 let index = serde_json::to_vec(&tree::index(&finished.join(TREE))?).map_err(io::Error::from);
                 index.and_then(|index| fs::write(finished.join(INDEX), index)).map_err(failed("write", &finished))?;
+                seal::seal(&finished.join(TREE), stop)?;
                 store.keep(Kept::Trees, &key, &finished)?;
             }
             Built::find(&store, &key)?.ok_or_else(|| failed("find", Path::new(&key))(io::ErrorKind::NotFound.into()))

@@ -18,6 +18,7 @@ mod package;
 pub mod patch;
 mod payload;
 mod prebuilt;
+pub mod seal;
 pub mod srpm;
 pub mod stop;
 mod tarball;
@@ -282,7 +283,7 @@ impl SourceError {
         match self {
             Self::Store(error) => error.fault(),
             Self::History(error) => error.fault(),
-            Self::Tree(TreeError::Special { .. })
+            Self::Tree(TreeError::Special { .. } | TreeError::NotPlain { .. })
             | Self::Archive { cause: ArchiveError::Damaged(_) | ArchiveError::Compression(_) | ArchiveError::Refused { .. }, .. }
             | Self::Unreadable { .. }
             | Self::Digest { .. }

@@ -45,9 +45,15 @@ pub enum TreeError {
         cause: io::Error,
     },
     /// The tree isn't as it was when it was finished.
-    #[error("{} was changed after it was finished: remove it, and hangproof makes it anew", path.display())]
+    #[error("{} was changed after it was finished: remove it, and hangproof makes it anew", folder.display())]
     Changed {
-        /// The tree.
+        /// The tree's folder in the store, with what belongs to it.
+        folder: PathBuf,
+    },
+    /// What a build is to have made is something else.
+    #[error("{} is no regular file of the tree, or a link leads to it: no kernel's makefiles make it so; read the patch and the makefiles", path.display())]
+    NotPlain {
+        /// What.
         path: PathBuf,
     },
     /// There is something in the tree that no source tree has.
@@ -56,6 +62,13 @@ pub enum TreeError {
         /// What.
         path: PathBuf,
     },
+}
+
+impl TreeError {
+    /// Of a tree in the store, which lies in a folder of its own.
+    pub(super) fn changed(tree: &Path) -> Self {
+        Self::Changed { folder: tree.parent().unwrap_or(tree).to_owned() }
+    }
 }
 
 fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> TreeError + use<'a> {
@@ -122,7 +135,7 @@ pub fn clone(from: &Path, to: &Path, share: Share, expected: &Index, stop: &Stop
         }
     }
     if Index(hasher.finalize().to_hex().to_string()) != *expected {
-        return Err(TreeError::Changed { path: from.to_owned() });
+        return Err(TreeError::changed(from));
     }
     let replaces = !from.join("rust/core.o").exists();
     in_parallel(&items, |item| {
@@ -179,6 +192,24 @@ pub fn copy(from: &Path, to: &Path, stop: &Stop) -> Result<(), TreeError> {
         copy_item(&item, &to.join(relative(from, &item.path)), stop)?;
     }
     Ok(())
+}
+
+/// A regular file of a stranger's tree, to which no link leads: so nobody can have it point at a file of the user's. The tree's own programs have ended.
+///
+/// # Errors
+/// When it isn't there, or is something else.
+pub fn regular(tree: &Path, relative: &Path) -> Result<PathBuf, TreeError> {
+    let mut path = tree.to_owned();
+    let mut kind = None;
+    for component in relative.components() {
+        path.push(component);
+        let found = fs::symlink_metadata(&path).map_err(failed("look at", &path))?.file_type();
+        if found.is_symlink() || !matches!(component, std::path::Component::Normal(_)) {
+            return Err(TreeError::NotPlain { path });
+        }
+        kind = Some(found);
+    }
+    if kind.is_some_and(|kind| kind.is_file()) { Ok(path) } else { Err(TreeError::NotPlain { path }) }
 }
 
 fn is_git(path: &Path) -> bool {

@@ -69,11 +69,19 @@ pub async fn patches(
 fn touched(file: &Path, bytes: &[u8]) -> Result<BTreeSet<PathBuf>, String> {
     let text = String::from_utf8_lossy(bytes);
     let patch = patch::read(file, &text).map_err(|error| error.to_string())?;
-    let links = text.lines().find(|line| ["new", "old", "index "].iter().any(|word| line.starts_with(word)) && line.ends_with(" 120000"));
-    match links {
-        Some(_) => Err("it makes a symbolic link".to_owned()),
+    match text.lines().find(|line| has_odd_mode(line)) {
+        Some(line) => Err(format!("it makes something else than a plain file ({})", line.trim().escape_debug())),
         None => Ok(patch.files.into_iter().chain(patch.hunks.into_iter().map(|hunk| hunk.file)).collect()),
     }
+}
+
+/// Whether a line of git's gives a file a mode that is no plain file's. patch(1) takes any white space before it (`fetchmode`, src/pch.c).
+fn has_odd_mode(line: &str) -> bool {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let (["new" | "old", "mode", mode] | ["new" | "deleted", "file", "mode", mode] | ["index", _, mode]) = words[..] else {
+        return false;
+    };
+    u32::from_str_radix(mode, 8).is_ok_and(|mode| mode & 0o170_000 != 0o100_000)
 }
 
 /// Runs patch(1). The inner result is what it says of the patch.

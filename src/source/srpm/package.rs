@@ -208,6 +208,7 @@ fn header(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
         return Err(io::Error::other("its header isn't one, or is larger than any"));
     }
     take(file, bytes, entries * 16 + data)?;
+    let mut claimed = 0_usize;
     for entry in 0..entries {
         let place = start + 16 + entry * 16;
         let [kind, offset, count] = [4, 8, 12].map(|field| number(bytes, place + field));
@@ -222,6 +223,11 @@ fn header(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
         let end = count.checked_mul(size).and_then(|length| length.checked_add(offset));
         if count > data || end.is_none_or(|end| end > data) {
             return Err(io::Error::other("its header has an entry that lies outside"));
+        }
+        // The crate copies each entry's data: entries of the same data would multiply them.
+        claimed = claimed.saturating_add(count.saturating_mul(size));
+        if claimed > data {
+            return Err(io::Error::other("its header's entries hold more than there is"));
         }
     }
     Ok(())
