@@ -189,6 +189,7 @@ impl Trial {
                 CgroupChoice::V2 => CgroupVersion::V2,
             },
             authorized_key: key.public().to_owned(),
+            host_key_seed: key.seed(),
             sysctls: sysctls.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             modules: self.modules.as_ref().map(|modules| modules.order.clone()).unwrap_or_default(),
         }

@@ -114,7 +114,7 @@ impl Agent {
         self.step(Step::Network, || network.end())?;
         let (host_key, server) = self.step(Step::Ssh, || {
             ssh::authorize(&assignment.authorized_key)?;
-            let host_key = ssh::make_host_key()?;
+            let host_key = ssh::make_host_key(&assignment.host_key_seed)?;
             let server = ssh::start()?;
             probe::start(device, &self.clocks)?;
             Ok((host_key, server))

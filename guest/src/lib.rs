@@ -37,6 +37,9 @@ pub struct Assignment {
     pub cgroup: CgroupVersion,
     /// The only ssh public key that may log in as root, in `authorized_keys` form.
     pub authorized_key: String,
+    /// What the ssh server's ed25519 key is made of: the host's randomness, because an old kernel that has just started has none (until 3.17 only a
+    /// daemon brings it what virtio-rng offers), and lets a program wait for it without end.
+    pub host_key_seed: [u8; 32],
     /// `kernel.*` and `vm.*` settings to write below `/proc/sys`, as (path with slashes, value); missing ones are reported, not fatal.
     pub sysctls: Vec<(String, String)>,
     /// Kernel modules to load before the disks are looked for, as paths in the initramfs, in order.

@@ -11,17 +11,18 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use ssh_key::rand_core::OsRng;
+use ssh_key::rand_core::{OsRng, RngCore as _};
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
 use crate::evidence::{ReproducerEnd, Trouble};
 use crate::vm::{Signal, Signals};
 
-/// A key of one trial.
+/// A key of one trial, and what the guest's own is made of.
 #[derive(Clone)]
 pub struct Key {
     private: String,
     public: String,
+    seed: [u8; 32],
 }
 
 impl std::fmt::Debug for Key {
@@ -37,13 +38,21 @@ impl Key {
     /// When the system has no randomness.
     pub fn new() -> Result<Self, ssh_key::Error> {
         let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;
-        Ok(Self { private: key.to_openssh(LineEnding::LF)?.to_string(), public: key.public_key().to_openssh()? })
+        let mut seed = [0; 32];
+        OsRng.try_fill_bytes(&mut seed).map_err(|_| ssh_key::Error::Crypto)?;
+        Ok(Self { private: key.to_openssh(LineEnding::LF)?.to_string(), public: key.public_key().to_openssh()?, seed })
     }
 
     /// The public half, as a line of `authorized_keys`.
     #[must_use]
     pub fn public(&self) -> &str {
         &self.public
+    }
+
+    /// 32 random bytes for the guest's host key.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        self.seed
     }
 
     /// The private half, in OpenSSH's format.
@@ -208,7 +217,6 @@ fn follow(output: &mut impl io::BufRead, nonce: &str, mut pass_on: impl FnMut(St
 }
 
 fn nonce() -> Result<String, String> {
-    use ssh_key::rand_core::RngCore as _;
     let mut bytes = [0; 16];
     OsRng.try_fill_bytes(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
     Ok(format!("hangproof-{}:", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))

@@ -182,6 +182,7 @@ mod tests {
             root: Root::Disk { device: "/dev/vda".into() },
             cgroup: CgroupVersion::Auto,
             authorized_key: "ssh-ed25519 AAAA".into(),
+            host_key_seed: [7; 32],
             sysctls: vec![],
             modules: vec![],
         };
