@@ -434,7 +434,16 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
             let bring = async |events: Events| bisect::prepare(&store, &definitions, arguments, &events).await;
             Some(watched(common.quiet, bring).await?)
         }
-        Command::BisectStep(arguments) => Some(bisect::prepare_step(&definitions, arguments).await?),
+        Command::BisectStep(arguments) => {
+            let prepared = bisect::prepare_step(&definitions, arguments).await?;
+            if prepared.pipeline.hang.is_none() {
+                events.warn(format!(
+                    "{} says nothing of its `hang`, so any hang makes a commit bad: describe the one that is looked for",
+                    prepared.pipeline.name
+                ));
+            }
+            Some(prepared)
+        }
         Command::Calibrate(arguments) => Some(prepare_calibration(&definitions, arguments)?),
         _ => None,
     };

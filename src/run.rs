@@ -141,7 +141,8 @@ impl Agenda {
             // They ask for nothing that isn't built.
             (Self::Queue(_) | Self::Calibration(_) | Self::Proof(_), _) => {}
             (Self::Search(searching), Ok(manifest)) => {
-                searching.built(kernel, manifest.elf_signature.as_deref(), took.as_secs_f64());
+                let seconds = manifest.base_key.as_ref().map(|_| took.as_secs_f64());
+                searching.built(kernel, manifest.elf_signature.as_deref(), seconds);
             }
             (Self::Search(searching), Err(why)) => searching.unbuildable(kernel, why),
             (Self::Step(stepping), Ok(_)) => stepping.built(),

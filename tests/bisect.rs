@@ -15,11 +15,14 @@ use std::process::{Command, Output};
 
 use bench::Bench;
 use course::{frame, searched};
-use hangproof::bisect::{Axis, Commits, over_commits, over_config, over_patches};
-use hangproof::build::{BuildError, Built};
+use hangproof::bisect::{Axis, Commits, Next, Searching, over_commits, over_config, over_kernels, over_patches};
+use hangproof::build::{BuildError, Built, Manifest};
 use hangproof::event::Events;
+use hangproof::evidence::At;
 use hangproof::fault::Whose;
-use hangproof::report::{Course, Point, SearchAnswer, SearchSetup};
+use hangproof::oracle::{Fault, Observation};
+use hangproof::plan::Cell;
+use hangproof::report::{KernelReport, NotBuilt, Point, Report, SearchAnswer, SearchSetup, TrialReport};
 use hangproof::source::history::Repository;
 use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Modules, Name, Source, Toolchain};
 
@@ -243,10 +246,77 @@ async fn a_finished_search_is_a_log_that_git_replays() {
         let word = if find_fix { "new" } else { "bad" };
         assert!(said.contains(&format!("{culprit} is the first {word} commit")), "{said}");
         history.git(&["bisect", "reset"]);
-        // What was saved goes on where it was.
-        let again = Course::of(setup, &[], &[]).report();
-        assert_eq!(again.answer, None);
     }
+}
+
+/// Of each search that was cut short after a trial, its report tells all that it knew.
+#[tokio::test]
+async fn a_search_that_was_cut_anywhere_is_known_from_its_report() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    (0..20).for_each(|number| drop(history.commit(&format!("change {number}"))));
+    let (setup, _) = history.over(&first, "main", false).await;
+    let mut report: Report = serde_json::from_str(include_str!("report/run.json")).unwrap();
+    let manifest = report.kernels[0].build.clone().unwrap();
+    report.kernels.clear();
+    let mut searching = Searching::new(setup.clone(), None, 1);
+    let mut cuts = 0;
+    loop {
+        match searching.next() {
+            None => break,
+            Some(Next::Build(kernel)) => {
+                let manifest = Manifest { elf_signature: Some(kernel.to_string()), ..manifest.clone() };
+                let cell = Cell { kernel: kernel.clone(), mitigation: None, expected: None };
+                let doesn_t_compile = kernel == setup.points[9].kernel;
+                let made = if doesn_t_compile { Err(NotBuilt { why: "no".to_owned(), trouble: false }) } else { Ok(manifest) };
+                match &made {
+                    Ok(manifest) => searching.built(&kernel, manifest.elf_signature.as_deref(), Some(1.0)),
+                    Err(not_built) => searching.unbuildable(&kernel, &not_built.why),
+                }
+                report.kernels.push(KernelReport::new(cell, Vec::new(), made));
+            }
+            Some(Next::Trial(trial)) => {
+                let position = setup.points.iter().position(|point| point.kernel == trial.kernel);
+                // The eighth hangs, every second time; one shows nothing, and another's trials are invalid, which is its own doing.
+                let observation = match position {
+                    Some(5) => Observation::Crash { title: "BUG".to_owned(), at: At(5) },
+                    Some(6) => Observation::Invalid { fault: Fault::Reproducer, reason: "it needs a file".to_owned() },
+                    Some(7..) if trial.repeat % 2 == 1 => course::hang(),
+                    _ => course::pass(),
+                };
+                searching.ended(&trial, &observation, 1.0, false);
+                let kernel = report.kernels.iter_mut().find(|kernel| kernel.name == trial.kernel).unwrap();
+                let (evidence, seconds) = (PathBuf::new(), 1.0);
+                kernel.results.push(TrialReport { trial, observation, seconds, evidence, repeated: false, calibrates: false });
+                report.search = Some(searching.report());
+                let saved: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+                assert_eq!(Searching::new(setup.clone(), Some(&saved), 1).report(), searching.report());
+                cuts += 1;
+            }
+        }
+    }
+    let found = searching.report();
+    let Some(SearchAnswer::Found { culprits, .. }) = &found.answer else { panic!("{found:?}") };
+    assert!(culprits.contains(&setup.points[7]) && cuts > 10, "{found:?}");
+}
+
+/// The commits that came in with a merge aren't on the line, and git's replay mustn't look for them either.
+#[tokio::test]
+async fn a_merge_is_what_git_replays_to() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    history.git(&["switch", "--quiet", "--create", "topic"]);
+    (0..4).for_each(|number| drop(history.commit(&format!("on the topic {number}"))));
+    history.git(&["switch", "--quiet", "main"]);
+    history.commit("beside it");
+    history.git(&["merge", "--quiet", "--no-ff", "-m", "merge the topic", "topic"]);
+    let merge = history.git(&["rev-parse", "HEAD"]);
+    history.commit("after it");
+    let (setup, _) = history.over(&first, "main", false).await;
+    let log = history.bench.path("bisect.log");
+    fs::write(&log, searched(setup, 1, &[]).report().git_bisect_log().unwrap()).unwrap();
+    let said = history.git(&["bisect", "replay", log.to_str().unwrap()]);
+    assert!(said.contains(&format!("{merge} is the first bad commit")), "{said}");
 }
 
 #[tokio::test]
@@ -263,6 +333,28 @@ async fn a_merge_is_searched_as_one_and_says_how_to_go_on() {
     assert_eq!(setup.points.iter().map(|point| point.title.as_str()).collect::<Vec<_>>(), ["beside it", "merge the topic", "after it"]);
     let told = searched(setup, 1, &[]).report().told();
     assert!(told.contains("merge the topic") && told.contains("it is a merge: `hangproof bisect ... --good \"$(git merge-base "), "{told}");
+}
+
+#[test]
+fn kernels_that_are_defined_are_a_line() {
+    let mut definitions = History::definitions();
+    let tiny = definitions.kernels[&Name::new("tiny").unwrap()].clone();
+    let names = ["old", "middle", "new"].map(|name| Name::new(name).unwrap());
+    for (number, name) in names.iter().enumerate() {
+        let boot_arguments = if number == 2 { vec!["x=1".to_owned()] } else { Vec::new() };
+        definitions.kernels.insert(name.clone(), Kernel { name: name.clone(), boot_arguments, ..tiny.clone() });
+    }
+    let setup = over_kernels(&definitions, &names, frame(false)).unwrap();
+    assert_eq!((&setup.good_end.kernel, &setup.points[1].kernel), (&names[0], &names[2]));
+    let mut searching = Searching::new(setup, None, 1);
+    // The same bits with other boot arguments are another kernel; with the same ones they aren't.
+    names.iter().for_each(|name| searching.built(name, Some("one"), None));
+    let Some(Next::Trial(trial)) = searching.next() else { panic!("there is something to test") };
+    assert_eq!(trial.kernel, names[2]);
+    let likeliest = searching.report().likeliest;
+    assert_eq!(likeliest.iter().map(|point| (point.name(), point.probability)).collect::<Vec<_>>(), [("new", 1.0)]);
+    let twice = over_kernels(&definitions, &[names[0].clone(), names[0].clone()], frame(false)).unwrap_err();
+    assert!(format!("{twice:#}").contains("old"), "{twice:#}");
 }
 
 #[tokio::test]

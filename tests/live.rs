@@ -276,6 +276,15 @@ fn a_search_finds_the_patch_that_matters_and_survives_being_killed() {
         lab.run(&["bisect", "ext4-oom", "--over", "patches", "--kernel", "stack", "--duration", "20s", "--out", "search", "--resume"]);
     exits(&early, 2);
     assert!(said(&early).contains("the trials' duration is another one in this search"), "{}", said(&early));
+    lab.edit("ext4-oom", "cgroup: v2", "cgroup: v1");
+    let other = lab.run(&[&words[..], &["--resume"]].concat());
+    exits(&other, 2);
+    assert!(
+        said(&other).contains("how its kernels are defined, or the pipeline's cgroup, boot-arguments or hang, is another one"),
+        "{}",
+        said(&other)
+    );
+    lab.edit("ext4-oom", "cgroup: v1", "cgroup: v2");
     let output = lab.run(&[&words[..], &["--resume"]].concat());
     exits(&output, 0);
     assert!(said(&output).contains("the first bad patch: patches/nofail-lost.patch"), "{}", said(&output));

@@ -8,6 +8,7 @@
 mod axis;
 mod commits;
 mod patches;
+mod recipe;
 mod stepping;
 mod symbols;
 
@@ -17,6 +18,7 @@ use std::time::Instant;
 pub use axis::{Axis, Frame, over_kernels};
 pub use commits::{Commits, over_commits};
 pub use patches::over_patches;
+pub use recipe::recipe;
 pub use stepping::Stepping;
 pub use symbols::{Symbols, over_config};
 
@@ -42,6 +44,7 @@ pub struct Searching {
     course: Course,
     starts: Starts,
     built: BTreeSet<Name>,
+    running: BTreeSet<TrialId>,
     clock: Clock,
 }
 
@@ -92,7 +95,7 @@ impl Searching {
         // Trials that were repeated or cut short have numbers too.
         let last = |kernel: &KernelReport| Some((kernel.name.clone(), kernel.results.iter().map(|result| result.trial.repeat).max()?));
         let starts = Starts::after(kernels.iter().filter_map(last).collect());
-        Self { course, starts, built: BTreeSet::new(), clock }
+        Self { course, starts, built: BTreeSet::new(), running: BTreeSet::new(), clock }
     }
 
     /// What to do next; nothing if there is an answer, or nothing to do before a trial ends.
@@ -104,6 +107,7 @@ impl Searching {
             return None;
         }
         if let Some(trial) = self.starts.retry() {
+            self.running.insert(trial.clone());
             return Some(Next::Trial(trial));
         }
         let build = match (self.clock.builds.mean(), self.clock.trials.mean()) {
@@ -112,18 +116,25 @@ impl Searching {
         };
         let setup = self.course.setup();
         let is_built = |position: usize| setup.points.get(position).is_some_and(|point| self.built.contains(&point.kernel));
-        let place = hunt.next(&posterior, |position| if is_built(position) { 1.0 } else { 1.0 + build });
+        // Those that go on will tell something too.
+        let mut expected = hunt.clone();
+        self.running.iter().filter_map(|trial| self.course.place(&trial.kernel)).for_each(|place| expected.expect(place));
+        let place = expected.next(&expected.search().posterior(), |position| if is_built(position) { 1.0 } else { 1.0 + build });
         let kernel = self.course.point(place).kernel.clone();
         if !self.built.contains(&kernel) {
             return Some(Next::Build(kernel));
         }
-        Some(Next::Trial(self.starts.another(&kernel)))
+        let trial = self.starts.another(&kernel);
+        self.running.insert(trial.clone());
+        Some(Next::Trial(trial))
     }
 
-    /// A kernel was built, in so many seconds; the signature is that of what runs.
-    pub fn built(&mut self, kernel: &Name, signature: Option<&str>, seconds: f64) {
+    /// A kernel was built; the signature is that of what runs. `seconds` is what that took, if the next one's build will be like it: not a whole one's.
+    pub fn built(&mut self, kernel: &Name, signature: Option<&str>, seconds: Option<f64>) {
         self.built.insert(kernel.clone());
-        self.clock.builds.add(seconds);
+        if let Some(seconds) = seconds {
+            self.clock.builds.add(seconds);
+        }
         self.course.built(kernel, signature);
     }
 
@@ -135,6 +146,7 @@ impl Searching {
     /// Takes in the end of a trial; `again` says that it is to be tried once more instead.
     pub fn ended(&mut self, trial: &TrialId, observation: &Observation, seconds: f64, again: bool) {
         self.clock.trials.add(seconds);
+        self.running.remove(trial);
         // A search counts trials, whatever their load.
         for (trial, observation, _) in self.starts.ended(trial, observation, 0.0, again) {
             self.course.take(trial, observation);
@@ -179,7 +191,8 @@ impl Searching {
         }
         let told_each = ((all - bits) / trials as f64).max(0.05);
         let each = self.clock.since.elapsed().as_secs_f64() / f64::from(self.clock.trials.count);
-        Some(missing.map_or(bits / told_each, |passes| passes as f64) * each)
+        let passes = || hunt.passes_expected(&hunt.search().posterior()) as f64;
+        Some(missing.map_or_else(|| bits / told_each + passes(), |passes| passes as f64) * each)
     }
 }
 
@@ -209,6 +222,7 @@ mod tests {
             find_fix: false,
             good_end: point(0),
             points: (1..=points).map(point).collect(),
+            recipe: String::new(),
         }
     }
 
@@ -240,7 +254,7 @@ mod tests {
                         if kernel.as_str() == "k5" {
                             searching.unbuildable(&kernel, "it doesn't compile");
                         } else {
-                            searching.built(&kernel, Some(kernel.as_str()), 20.0);
+                            searching.built(&kernel, Some(kernel.as_str()), Some(20.0));
                         }
                         built.push(kernel);
                     }

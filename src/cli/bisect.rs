@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum};
 
 use super::{Prepared, TrialArguments, Usage, fault, prepare_trials, share};
-use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernels, over_patches};
+use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernels, over_patches, recipe};
 use crate::event::Events;
 use crate::fault::Whose;
 use crate::report::{self, Report, SearchSetup, StepDesign, StepReport};
@@ -130,7 +130,8 @@ pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments:
     let design = Design { confidence: *confidence, max_trials: *max_trials };
     let seconds = prepared.pipeline.limits.duration.as_secs_f64();
     let frame = Frame { design, find_fix: *find_fix, duration: seconds };
-    let (setup, axis) = line(store, &mut prepared, arguments, frame, events).await.map_err(usage)?;
+    let (mut setup, axis) = line(store, &mut prepared, arguments, frame, events).await.map_err(usage)?;
+    setup.recipe = recipe(&prepared.definitions, &setup, &prepared.pipeline).map_err(usage)?;
     prepared.plan = Plan::Search(setup, axis, None);
     prepared.goes_on = *resume;
     Ok(prepared)
@@ -236,6 +237,7 @@ fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
             ("the line or its ends", one.good_end != other.good_end || one.points != other.points),
             ("the trials' duration", one.duration != other.duration),
             ("the confidence", one.design.confidence != other.design.confidence),
+            ("how its kernels are defined, or the pipeline's cgroup, boot-arguments or hang,", one.recipe != other.recipe),
         ];
         pairs.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
     };

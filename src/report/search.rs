@@ -41,6 +41,9 @@ pub struct SearchSetup {
     pub good_end: Point,
     /// The line, from the good end to the bad end.
     pub points: Vec<Point>,
+    /// Digest of how its kernels are made and its trials are run, as far as nothing else here says it.
+    #[serde(default)]
+    pub recipe: String,
 }
 
 /// What a line consists of.
@@ -181,6 +184,8 @@ pub struct Course {
     trials: Vec<SearchTrial>,
     signatures: BTreeMap<String, Place>,
     left_out: BTreeMap<Name, String>,
+    // What the last trial of each that showed nothing said, of those that are not left out.
+    unclear: BTreeMap<Name, String>,
 }
 
 impl Course {
@@ -190,8 +195,8 @@ impl Course {
         let points = setup.points.iter().enumerate().map(|(position, point)| (point.kernel.clone(), Place::At(position)));
         let places = points.chain([(setup.good_end.kernel.clone(), Place::GoodEnd)]).collect();
         let hunt = Hunt::new(setup.points.len(), setup.design);
-        let (trials, signatures, left_out) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { setup, places, hunt, reading: Reading::default(), trials, signatures, left_out }
+        let (trials, signatures, left_out, unclear) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { setup, places, hunt, reading: Reading::default(), trials, signatures, left_out, unclear }
     }
 
     /// A search with what was built and seen, the trials in the order in which they were started.
@@ -222,6 +227,12 @@ impl Course {
     #[must_use]
     pub fn hunt(&self) -> &Hunt {
         &self.hunt
+    }
+
+    /// The place of a kernel in the line.
+    #[must_use]
+    pub fn place(&self, kernel: &Name) -> Option<Place> {
+        self.places.get(kernel).copied()
     }
 
     /// The set-up.
@@ -272,13 +283,20 @@ impl Course {
             proof::Outcome::Unresolved => Outcome::Unknown(Unknown::Standstill),
             proof::Outcome::Invalid => Outcome::Unknown(Unknown::Invalid),
         };
+        if let Outcome::Unknown(_) = outcome {
+            self.unclear.insert(trial.kernel.clone(), format!("{} ({})", observation.detail(), observation.word()));
+        }
         self.hunt.record(place, outcome);
         self.trials.push(SearchTrial { trial: trial.clone(), outcome });
-        if let (Outcome::Unknown(_), Place::At(position)) = (outcome, place)
-            && self.hunt.search().is_left_out(position)
-        {
-            let why = format!("{} ({})", observation.detail(), observation.word());
-            self.left_out.entry(trial.kernel.clone()).or_insert(why);
+        // A trial of the bad end may tell that another one's were its own doing.
+        let left_out = |kernel: &Name| self.places.get(kernel).is_some_and(|place| self.hunt.is_left_out(*place));
+        let (without, unclear) = (std::mem::take(&mut self.unclear), &mut self.unclear);
+        for (kernel, why) in without {
+            if left_out(&kernel) {
+                self.left_out.entry(kernel).or_insert(why);
+            } else {
+                unclear.insert(kernel, why);
+            }
         }
     }
 
@@ -413,7 +431,7 @@ impl SearchReport {
                 let end = if end == End::Good { good } else { bad };
                 format!("{end} can't be tested, and it is an end: name another one")
             }
-            Refusal::Same => format!("{good} and {bad} are the same kernel, bit by bit: what differs isn't compiled"),
+            Refusal::Same => format!("{good} and {bad} are the same kernel, bit by bit (its vmlinux): what differs isn't compiled"),
             Refusal::Trouble => "one invalid trial after the other: see the reasons above".to_owned(),
             Refusal::Limit => "so many trials as were allowed, and no answer: --max-trials allows more".to_owned(),
         }
@@ -449,7 +467,8 @@ impl SearchReport {
         let first = |point: &Point| if setup.find_fix { position(point).map_or(0, |fix| fix + 1) } else { position(point).unwrap_or(0) };
         let (start, end) = (culprits.iter().map(first).min()?, culprits.iter().map(first).max()?);
         let (good, bad) = if setup.find_fix { ("new", "old") } else { ("good", "bad") };
-        let mut text = "git bisect start\n".to_owned();
+        // Commits came along the first parents; quoted, as git itself writes it, and replays it.
+        let mut text = "git bisect start '--first-parent'\n".to_owned();
         let mut say = |word: &str, point: &Point| {
             text.push_str(&format!("# {word}: [{}] {}\ngit bisect {word} {}\n", point.what, point.title, point.what))
         };

@@ -3,7 +3,8 @@
 //! A search believes that the bad end hangs and that the good end doesn't. So it begins with a hang of the bad end and a pass of the good one, and there is no
 //! answer before the good end, and what is like it, passed so often that a bad one would have hung. How often that is depends on the rate, of which most is known
 //! in the end; and each pass of a position that is good speaks for the good end too. A trial that shows neither
-//! is *unknown*: it speaks for nothing, and a position with too many of them is left out. Pure; the result doesn't depend on the order of the records.
+//! is *unknown*: it speaks for nothing, and a position with too many of them is left out. Pure. The posterior doesn't depend on the order of the records; what
+//! is left out does, and so do trials that are invalid one after the other.
 //!
 //! Read [`Hunt`] first.
 
@@ -28,11 +29,14 @@ fn allowed(error: f64, hangs: u64) -> f64 {
 /// What of an error is the posterior's; the rest is for what the power leaves out.
 const SHARE: f64 = 0.75;
 
-/// Unknown trials, in a row of nothing else, after which a position is left out.
+/// Unknown trials after which a position is left out, if they are more than the others.
 const UNKNOWN_ENOUGH: u64 = 3;
 
 /// Boot failures after which a position is left out: a kernel that doesn't boot seldom boots the next time.
 const BOOT_FAILURES_ENOUGH: u64 = 2;
+
+/// Invalid trials of a place in a row after which the bad end is tried: if that shows something, what is wrong is with that place's kernel.
+const INVALID_THERE: u64 = 3;
 
 /// Invalid trials in a row after which the search ends: what is wrong then is here.
 const INVALID_ENOUGH: u64 = 8;
@@ -127,6 +131,7 @@ pub enum Answer {
 struct Unclear {
     unknown: u64,
     boot_failures: u64,
+    invalid_in_a_row: u64,
 }
 
 /// A search as it stands, its ends included.
@@ -183,6 +188,7 @@ impl Hunt {
     pub fn record(&mut self, place: Place, outcome: Outcome) {
         self.trials += 1;
         self.invalid_in_a_row = if outcome == Outcome::Unknown(Unknown::Invalid) { self.invalid_in_a_row + 1 } else { 0 };
+        self.doubt(place, outcome);
         let tally = match outcome {
             Outcome::Hang => Tally { hang: 1, pass: 0 },
             Outcome::Pass => Tally { hang: 0, pass: 1 },
@@ -197,14 +203,41 @@ impl Hunt {
         }
     }
 
-    fn unclear(&mut self, place: Place, why: Unknown) {
-        let (unclear, seen) = match place {
+    /// Whether invalid trials are a kernel's doing (the reproducer needs something that it lacks, nobody can log in) or ours: the bad end, which hung
+    /// before, tells. Its trials can be told from ours only as long as it shows something.
+    fn doubt(&mut self, place: Place, outcome: Outcome) {
+        let invalid = outcome == Outcome::Unknown(Unknown::Invalid);
+        if let (Some(unclear), _) = self.known(place) {
+            unclear.invalid_in_a_row = if invalid { unclear.invalid_in_a_row + 1 } else { 0 };
+        }
+        if place == Place::At(self.bad_end()) && matches!(outcome, Outcome::Hang | Outcome::Pass) {
+            let doubted = |unclear: &Unclear| unclear.invalid_in_a_row >= INVALID_THERE;
+            let positions =
+                self.unclear.iter().enumerate().filter(|(_, unclear)| doubted(unclear)).map(|(position, _)| Place::At(position));
+            let all: Vec<_> = positions.chain(doubted(&self.unclear_good).then_some(Place::GoodEnd)).collect();
+            all.into_iter().for_each(|place| self.leave_out(place));
+        }
+    }
+
+    /// Whether a place waits for a trial of the bad end, which tells whether its invalid trials are its kernel's doing.
+    fn is_in_doubt(&self) -> bool {
+        let waits =
+            |(position, unclear): (usize, &Unclear)| unclear.invalid_in_a_row >= INVALID_THERE && !self.search.is_left_out(position);
+        self.unclear_good.invalid_in_a_row >= INVALID_THERE || self.unclear.iter().enumerate().any(waits)
+    }
+
+    /// What is known of a place's trials that show nothing, and what the others showed.
+    fn known(&mut self, place: Place) -> (Option<&mut Unclear>, Tally) {
+        match place {
             Place::GoodEnd => (Some(&mut self.unclear_good), self.good_end),
             Place::At(position) => (self.unclear.get_mut(position), self.search.seen(position)),
-        };
-        let Some(unclear) = unclear else { return };
+        }
+    }
+
+    fn unclear(&mut self, place: Place, why: Unknown) {
+        let (Some(unclear), seen) = self.known(place) else { return };
         match why {
-            // Our trouble says nothing of the kernel.
+            // Most often our trouble, which says nothing of the kernel: see `doubt`.
             Unknown::Invalid => return,
             Unknown::BootFailure => unclear.boot_failures += 1,
             Unknown::OtherHang | Unknown::Crash | Unknown::NotTriggered | Unknown::Standstill => {}
@@ -225,9 +258,20 @@ impl Hunt {
         }
     }
 
+    /// Whether a place can't be tested.
+    #[must_use]
+    pub fn is_left_out(&self, place: Place) -> bool {
+        match place {
+            Place::GoodEnd => self.refusal == Some(Refusal::Unknown(End::Good)),
+            Place::At(position) if position == self.bad_end() => self.refusal == Some(Refusal::Unknown(End::Bad)),
+            Place::At(position) => self.search.is_left_out(position),
+        }
+    }
+
     /// The search goes on after somebody has looked: what went wrong in a row before doesn't count.
     pub fn go_on(&mut self) {
         self.invalid_in_a_row = 0;
+        self.unclear.iter_mut().chain([&mut self.unclear_good]).for_each(|unclear| unclear.invalid_in_a_row = 0);
     }
 
     /// The same kernel, bit by bit, is at both places. If that leaves no position where the hang can have come, a change was taken back and made again in
@@ -290,24 +334,45 @@ impl Hunt {
     /// Passes of the good end that are missing to its proof, when that is all that is missing, or as many as trials are allowed if it is more; none before there is a likeliest answer that is sure enough.
     #[must_use]
     pub fn passes_missing(&self, posterior: &Posterior) -> Option<u64> {
-        let (culprit, proven) = self.culprit(posterior)?;
-        if proven {
-            return Some(0);
+        let (culprit, _) = self.culprit(posterior)?;
+        Some(self.passes_to_prove(&culprit, posterior))
+    }
+
+    /// Passes of the good end that its proof would take if the likeliest answer were sure now.
+    #[must_use]
+    pub fn passes_expected(&self, posterior: &Posterior) -> u64 {
+        self.passes_to_prove(&self.search.likeliest(posterior), posterior)
+    }
+
+    fn passes_to_prove(&self, culprit: &Culprit, posterior: &Posterior) -> u64 {
+        let allowed = allowed(1.0 - self.design.confidence, self.hangs(culprit));
+        if posterior.before <= allowed {
+            return 0;
         }
-        let allowed = allowed(1.0 - self.design.confidence, self.hangs(&culprit));
         let proven_by = |passes| {
             let mut search = self.search.clone();
             search.record_good_end(Tally { hang: 0, pass: passes });
             search.posterior().before <= allowed
         };
         // Each pass speaks for it, so the least number lies between two powers of two.
-        let enough = (0..u64::BITS - 1).map(|power| 1 << power).find(|passes| *passes >= self.design.max_trials || proven_by(*passes))?;
-        let (mut few, mut enough) = (enough / 2, enough);
+        let powers = (0..u64::BITS - 1).map(|power| 1 << power);
+        let mut enough = powers.into_iter().find(|passes| *passes >= self.design.max_trials || proven_by(*passes)).unwrap_or(u64::MAX);
+        let mut few = enough / 2;
         while few + 1 < enough {
             let middle = few.midpoint(enough);
             if proven_by(middle) { enough = middle } else { few = middle }
         }
-        Some(enough.min(self.design.max_trials))
+        enough.min(self.design.max_trials)
+    }
+
+    /// Takes in a trial that goes on as if it had shown what is likelier: so trials at once aren't all made where one of them would tell most.
+    pub fn expect(&mut self, place: Place) {
+        let posterior = self.search.posterior();
+        let hangs = match place {
+            Place::GoodEnd => posterior.before > 0.5,
+            Place::At(position) => self.search.hang_expected(&posterior, position) > 0.5,
+        };
+        self.record(place, if hangs { Outcome::Hang } else { Outcome::Pass });
     }
 
     /// Passes of the bad end in a row that say that it hangs less often than [`LEAST_RATE`].
@@ -346,7 +411,7 @@ impl Hunt {
     /// for its `cost`; when all that is missing is the good end's proof, at the culprit until it hung often enough, and then at the good end.
     #[must_use]
     pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> Place {
-        if !self.bad_end_hung() {
+        if !self.bad_end_hung() || self.is_in_doubt() {
             return Place::At(self.bad_end());
         }
         if !self.good_end_passed() {
@@ -396,8 +461,7 @@ mod tests {
         let mut rare = often.clone();
         (0..50).for_each(|_| rare.record(FIRST, Outcome::Pass));
         let missing = [&often, &rare].map(|hunt| hunt.passes_missing(&hunt.search.posterior()));
-        // Whether the position or its neighbours hang is open in the second.
-        assert_eq!(missing, [Some(3), None]);
+        assert_eq!(missing, [Some(3), Some(46)]);
         let mut passes = [0, 0];
         for (hunt, passes) in [&mut often, &mut rare].into_iter().zip(&mut passes) {
             while answer(hunt).is_none() {
@@ -405,7 +469,7 @@ mod tests {
                 *passes += 1;
             }
         }
-        assert_eq!(passes, [3, 45]);
+        assert_eq!(passes, [3, 46]);
     }
 
     #[test]
@@ -475,6 +539,48 @@ mod tests {
         let mut limited = Hunt::new(8, Design { confidence: 0.95, max_trials: 3 });
         (0..3).for_each(|_| limited.record(BAD, Outcome::Pass));
         assert_eq!(answer(&limited), Some(Answer::Refused(Refusal::Limit)));
+    }
+
+    #[test]
+    fn a_kernel_whose_trials_are_invalid_is_left_out_if_the_bad_end_shows_that_it_is_its_own_doing() {
+        let invalid = Outcome::Unknown(Unknown::Invalid);
+        let started = || {
+            let mut hunt = hunt();
+            hunt.record(BAD, Outcome::Hang);
+            hunt.record(Place::GoodEnd, Outcome::Pass);
+            hunt
+        };
+        let mut its_own = started();
+        let place = next(&its_own);
+        assert_ne!(place, BAD);
+        (0..3).for_each(|_| its_own.record(place, invalid));
+        assert_eq!(next(&its_own), BAD);
+        its_own.record(BAD, Outcome::Hang);
+        let Place::At(position) = place else { panic!("{place:?}") };
+        assert!(its_own.search.is_left_out(position) && next(&its_own) != place && answer(&its_own).is_none());
+        // One that shows something in between isn't in doubt.
+        let mut sometimes = started();
+        for outcome in [invalid, invalid, Outcome::Pass, invalid, invalid] {
+            sometimes.record(place, outcome);
+        }
+        sometimes.record(BAD, Outcome::Hang);
+        assert!(!sometimes.search.is_left_out(position));
+        // The trouble is ours.
+        let mut ours = started();
+        (0..3).for_each(|_| ours.record(place, invalid));
+        (0..4).for_each(|_| ours.record(BAD, invalid));
+        assert_eq!((answer(&ours), next(&ours)), (None, BAD));
+        ours.record(BAD, invalid);
+        assert_eq!(answer(&ours), Some(Answer::Refused(Refusal::Trouble)));
+        ours.go_on();
+        assert_eq!((answer(&ours), next(&ours)), (None, place));
+        // Without the good end there is no search.
+        let mut end = hunt();
+        end.record(BAD, Outcome::Hang);
+        (0..3).for_each(|_| end.record(Place::GoodEnd, invalid));
+        assert_eq!(next(&end), BAD);
+        end.record(BAD, Outcome::Hang);
+        assert_eq!(answer(&end), Some(Answer::Refused(Refusal::Unknown(End::Good))));
     }
 
     #[test]

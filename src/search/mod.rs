@@ -57,9 +57,10 @@ pub struct Rates {
 
 impl Default for Rates {
     /// A bad one hangs with any rate: Jeffreys' prior, as in the published method. A good one hangs, with the same signature, once in a thousand trials, which is
-    /// sure to ten trials: the oracle's tests know no such hang, but one of them must not decide a search for good.
+    /// sure to a thousand trials: the oracle's tests know no such hang, but one of them must not decide a search for good. Less sure, a hang of what is
+    /// taken for good would make the next one likely there, and many hangs from the first position on would never tell that it is bad.
     fn default() -> Self {
-        Self { bad: Prior { hang: 0.5, pass: 0.5 }, good: Prior { hang: 0.01, pass: 9.99 } }
+        Self { bad: Prior { hang: 0.5, pass: 0.5 }, good: Prior { hang: 1.0, pass: 999.0 } }
     }
 }
 
@@ -248,6 +249,14 @@ impl Search {
     #[cfg(test)]
     fn answer(&self, posterior: &Posterior, confidence: f64) -> Option<Culprit> {
         Some(self.likeliest(posterior)).filter(|culprit| culprit.probability >= confidence)
+    }
+
+    /// The probability that a trial of a position hangs.
+    #[must_use]
+    pub fn hang_expected(&self, posterior: &Posterior, position: usize) -> f64 {
+        let Posterior { first_bad, before: _, bad, good } = posterior;
+        let each = first_bad.iter().zip(bad).zip(good).enumerate();
+        each.map(|(first, ((share, bad), good))| share * if first <= position { bad } else { good }).sum()
     }
 
     /// Where to test next: where a trial is expected to tell most about which one is the first bad one. The bad end is one of the places: its trials tell

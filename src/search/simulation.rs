@@ -59,6 +59,7 @@ impl Line {
                 return (answer, hunt.trials());
             }
             let place = hunt.next(&posterior, |_| 1.0);
+            assert!(!matches!(place, Place::At(position) if hunt.search().is_left_out(position)));
             let rate = match place {
                 Place::GoodEnd => good_end,
                 Place::At(position) if position >= first_bad => self.hang_rate,
@@ -139,7 +140,7 @@ fn at_most(error: f64, searches: u64) -> f64 {
 
 #[test]
 fn wrong_answers_are_as_rare_as_promised() {
-    for (positions, searches) in [(1, 100), (2, 300), (5, 200), (10, 150), (100, 40)] {
+    for (positions, searches) in [(1, 100), (2, 300), (5, 200), (10, 300), (100, 200)] {
         for (hang_rate, invalid) in [(1.0, 0.0), (0.8, 0.0), (0.5, 0.05), (0.3, 0.0), (0.1, 0.05)] {
             let account = many(searches, Line { positions, hang_rate, invalid }, Line::hunt);
             let wrong = account.wrong as f64 / searches as f64;
@@ -178,11 +179,33 @@ fn a_good_end_that_hangs_is_found_out() {
     }
 }
 
+/// What came with the first position, or was there before it, and hangs seldom: a hang of what is taken for good must not excuse the next one.
+#[test]
+fn what_is_bad_from_the_start_is_found_soon() {
+    let mut random = Random::new(13);
+    for (positions, hang_rate, confidence, boots) in
+        [(30, 0.1, 0.95, 300), (100, 0.1, 0.95, 350), (100, 0.2, 0.95, 200), (30, 0.3, 0.99, 120), (1000, 0.2, 0.95, 250)]
+    {
+        let line = Line { positions, hang_rate, invalid: 0.0 };
+        let mut took = [0, 0];
+        let searches = 20;
+        for _ in 0..searches {
+            for (took, good_end) in took.iter_mut().zip([0.0, hang_rate]) {
+                let (answer, trials) = line.ended(confidence, 0, good_end, &mut random);
+                assert!(matches!(answer, Answer::Found(_) | Answer::Refused(Refusal::GoodEndHangs)), "{positions} {hang_rate}: {answer:?}");
+                *took += trials;
+            }
+        }
+        let took = took.map(|took| took / searches);
+        assert!(took[0] <= boots && took[1] <= boots, "{positions} {hang_rate} {confidence}: {took:?}");
+    }
+}
+
 /// Ten thousand positions, few searches: that it ends, and takes no more boots than it should.
 #[test]
 fn a_long_line_takes_few_boots() {
-    let account = many(10, Line { positions: 10_000, hang_rate: 0.5, invalid: 0.05 }, Line::hunt);
-    assert!(account.wrong <= 2 && account.boots() < 120.0, "{} wrong, {} boots", account.wrong, account.boots());
+    let account = many(30, Line { positions: 10_000, hang_rate: 0.5, invalid: 0.05 }, Line::hunt);
+    assert!(account.wrong <= 5 && account.boots() < 120.0, "{} wrong, {} boots", account.wrong, account.boots());
 }
 
 #[test]

@@ -13,11 +13,13 @@ pub fn frame(find_fix: bool) -> Frame {
     Frame { design: Design { confidence: 0.95, max_trials: 500 }, find_fix, duration: 10.0 }
 }
 
-fn pass() -> Observation {
+/// One that passes.
+pub fn pass() -> Observation {
     Observation::Pass(Pass { operations: None, oom_kills: 20, commits: None, standstill: std::time::Duration::ZERO, said: Vec::new() })
 }
 
-fn hang() -> Observation {
+/// The hang that is looked for.
+pub fn hang() -> Observation {
     Observation::Hang(Hang {
         last_progress: At(9000),
         at: At(20_000),
