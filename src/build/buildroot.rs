@@ -173,8 +173,14 @@ fn not_made(suite: &str, mirror: &str, said: &str, log: PathBuf) -> BuildError {
     BuildError::NoBuildroot { suite, said: last_lines(errors.join("\n").as_bytes()), log }
 }
 
-/// The mirror that apt fetches Debian itself from.
+/// Names a mirror that has a suite which the machine's own doesn't have any more.
+pub const MIRROR: &str = "HANGPROOF_DEBIAN_MIRROR";
+
+/// The mirror that the user names, or that apt fetches Debian itself from.
 async fn mirror() -> Result<String, BuildError> {
+    if let Some(named) = std::env::var(MIRROR).ok().filter(|named| !named.is_empty()) {
+        return Ok(named);
+    }
     let mut apt = Program::new("apt-get", "apt");
     apt.command.args(["indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"]);
     let said = apt.success().await?;
@@ -361,7 +367,7 @@ mod tests {
         ];
         let expected = [
             "Debian bullseye hasn't all packages of the toolchain (E: Unable to locate package gcc-3.0): correct the toolchain's compiler or packages",
-            "http://mirror/debian/ has no suite bullseye: correct the toolchain's suite, or let /etc/apt/sources.list name a mirror that has it",
+            "http://mirror/debian/ has no suite bullseye: correct the toolchain's suite, or name a mirror that has it with HANGPROOF_DEBIAN_MIRROR",
             "the mirror http://mirror/debian/ can't be reached for a buildroot of bullseye (Could not connect to 127.0.0.1:1 (127.0.0.1). - connect (111: \
              Connection refused)): see that `apt-get update` works; a buildroot that was made once needs no network",
             "a buildroot of Debian bullseye can't be used without root here (W: /etc/subuid is empty): allow user namespaces and give your user a range \

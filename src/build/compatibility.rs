@@ -139,8 +139,68 @@ fn number(line: &str) -> Option<Version> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::spec::load;
+
+    /// The shipped list, for the compiler that EL7 was made with and for the one that the definitions name, and for the two forms that its sources have.
+    #[test]
+    fn the_shipped_list_is_for_later_toolchains_only() {
+        let definitions = load(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let list = &definitions.kernels[&crate::spec::Name::new("centos7-1160").unwrap()].compatibility;
+        let tools = |compiler: &str, binutils: &str, make: &str| Tools {
+            command: "gcc".into(),
+            compiler: compiler.into(),
+            binutils: binutils.into(),
+            make: make.into(),
+            inside: None,
+        };
+        let own = tools("gcc (GCC) 4.8.5 20150623 (Red Hat 4.8.5-44)", "GNU ld version 2.27-44.base.el7", "GNU Make 3.82");
+        // 7.3 and 7.4 were made with an assembler that leaves jumps long.
+        let its = Tools { binutils: "GNU ld version 2.25.1-31.base.el7".into(), ..own.clone() };
+        let later = tools("gcc-9 (Debian 9.3.0-22) 9.3.0", "GNU ld (GNU Binutils for Debian) 2.35.2", "GNU Make 4.3");
+        let tenth = tools("gcc-10 (Debian 10.2.1-6) 10.2.1 20210110", &later.binutils, &later.make);
+        // One line of each file that tells the forms apart, as it stands there.
+        let old: &[(&str, &str)] = &[
+            ("include/linux/compiler-gcc5.h", ""),
+            ("arch/x86/kernel/head_64.S", "early_idt_handlers:\n"),
+            ("scripts/Kbuild.include", r"make-cmd = $(subst \\,\\\\,$(subst \#,\\\#,$(cmd_$(1))))"),
+            ("mm/Kconfig", "config HMM_MIRROR\nconfig HMM_MIGRATE\n"),
+        ];
+        let new: &[(&str, &str)] = &[
+            ("arch/x86/kernel/head_64.S", "early_idt_handler_array:\n"),
+            ("scripts/Kbuild.include", r"make-cmd = $(call escsq,$(subst \#,\\\#,$(cmd_$(1))))"),
+            ("mm/Kconfig", "config HMM_MIRROR\n"),
+        ];
+        let changes = |tools: &Tools, files: &[(&str, &str)]| {
+            let tree = tempfile::tempdir().unwrap();
+            for (name, text) in files {
+                let path = tree.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            let chosen = chosen(list, tools, tree.path(), &definitions).unwrap();
+            chosen.into_iter().map(|(_, applied)| applied.change).collect::<Vec<_>>().join("; ")
+        };
+        let always = "configuration CONFIG_MODULE_SIG=n; configuration CONFIG_AMD_MEM_ENCRYPT=n";
+        let hmm = "configuration CONFIG_HMM_MIGRATE=n CONFIG_HMM_MIRROR=n";
+        assert_eq!(changes(&own, new), always);
+        assert_eq!(changes(&its, old), format!("{always}; {hmm}"));
+        let flags = "compiler flags -fno-pie -no-pie";
+        let pages = "patch patches/el7-max-page-size.patch";
+        let objtool = "configuration CONFIG_STACK_VALIDATION=n";
+        assert_eq!(changes(&later, new), format!("{flags}; {pages}; patch patches/el7-make-pound.patch; {objtool}; {always}"));
+        assert_eq!(
+            changes(&later, old),
+            format!(
+                "{flags}; {pages}; patch patches/el7-make-pound-514.patch; copy include/linux/compiler-gcc5.h to include/linux/compiler-gcc9.h; \
+                 patch patches/el7-early-idt.patch; {objtool}; {always}; {hmm}"
+            )
+        );
+        let host = "make HOSTCFLAGS=-O2 -fcommon";
+        assert_eq!(changes(&tenth, new), format!("{flags}; {host}; {pages}; patch patches/el7-make-pound.patch; {objtool}; {always}"));
+    }
 
     #[test]
     fn versions_are_found_in_what_programs_say() {

@@ -93,7 +93,7 @@ pub enum BuildError {
     #[error("apt knows no mirror of Debian to make a buildroot from: let /etc/apt/sources.list name one, and run `apt-get update`")]
     NoMirror,
     /// The mirror has no such suite.
-    #[error("{mirror} has no suite {suite}: correct the toolchain's suite, or let /etc/apt/sources.list name a mirror that has it")]
+    #[error("{mirror} has no suite {suite}: correct the toolchain's suite, or name a mirror that has it with HANGPROOF_DEBIAN_MIRROR")]
     NoSuite {
         /// The suite.
         suite: String,

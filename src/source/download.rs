@@ -94,6 +94,8 @@ async fn whole(url: &str, folder: &Path, events: &Events) -> Result<PathBuf, Sou
                 std::fs::rename(&part, &whole).map_err(super::failed("rename", &part))?;
                 return Ok(whole);
             }
+            // What it says of a full disk isn't the server's.
+            Some(23) => return Err(not_written(&part, &last_lines(&output.stderr))),
             code => Ended::of(code),
         };
         if why == Ended::Unfit {
@@ -105,6 +107,13 @@ async fn whole(url: &str, folder: &Path, events: &Events) -> Result<PathBuf, Sou
         tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
         attempt += 1;
     }
+}
+
+/// curl couldn't write what it got (curl(1), EXIT CODES: 23); of its reason it says nothing.
+fn not_written(part: &Path, said: &str) -> SourceError {
+    let full = part.parent().and_then(|folder| rustix::fs::statvfs(folder).ok()).is_some_and(|filesystem| filesystem.f_bavail == 0);
+    let cause = if full { std::io::ErrorKind::StorageFull.into() } else { std::io::Error::other(said.to_owned()) };
+    super::failed("write", part)(cause)
 }
 
 /// How a transfer ended that didn't succeed.
@@ -136,10 +145,12 @@ async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Res
     let headers = folder.join(HEADERS);
     let already = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
     let validator = folder.join(VALIDATOR);
+    // Who asked for a safe way isn't led to another.
+    let redirects = if url.starts_with("https://") { "=https" } else { "=http,https" };
     let mut curl = Program::new("curl", "curl").within(still(folder));
     curl.command
         .args(["--fail", "--location", "--silent", "--show-error", "--connect-timeout", "30"])
-        .args(["--speed-limit", "1024", "--speed-time", "60", "--proto", "=http,https", "--continue-at", "-"])
+        .args(["--speed-limit", "1024", "--speed-time", "60", "--proto", "=http,https", "--proto-redir", redirects, "--continue-at", "-"])
         .arg("--dump-header")
         .arg(&headers)
         .arg("--output")
@@ -155,19 +166,37 @@ async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Res
     if let Some(seen) = header(&said, "etag").filter(|tag| !tag.starts_with("W/")).or_else(|| header(&said, "last-modified")) {
         std::fs::write(&validator, seen).map_err(super::failed("write", &validator))?;
     }
-    // 416: the part is as long as the file or longer, and nobody knows which.
-    let unfit =
-        output.status.code() == Some(22) && already > 0 && said.lines().any(|line| line.starts_with("HTTP/") && line.contains(" 416"));
-    if unfit {
-        output.status = std::process::ExitStatus::from_raw(33 << 8);
+    let code = match (output.status.code(), status(&said)) {
+        // The part is as long as the file or longer, and nobody knows which; curl takes it for whole.
+        (Some(0 | 22), Some(416)) if already > 0 => Some(33),
+        // Not now, or the server's own trouble: as if the connection had broken.
+        (Some(22), Some(408 | 429 | 500..=599)) => Some(52),
+        _ => None,
+    };
+    if let Some(code) = code {
+        output.status = std::process::ExitStatus::from_raw(code << 8);
     }
     Ok(output)
 }
 
-/// A header of a redirected transfer's last answer.
+/// The lines of a redirected transfer's last answer.
+fn last_answer(headers: &str) -> impl Iterator<Item = &str> {
+    let start = headers.lines().filter(|line| line.starts_with("HTTP/")).count().saturating_sub(1);
+    let mut answers = 0;
+    headers.lines().skip_while(move |line| {
+        answers += usize::from(line.starts_with("HTTP/"));
+        answers <= start
+    })
+}
+
+/// Its status.
+fn status(headers: &str) -> Option<u16> {
+    last_answer(headers).next()?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// One of its headers.
 fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
-    let last = headers.rfind("HTTP/").map_or(headers, |start| &headers[start..]);
-    let mut lines = last.lines().filter_map(|line| line.split_once(':'));
+    let mut lines = last_answer(headers).filter_map(|line| line.split_once(':'));
     lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
@@ -179,6 +208,14 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn the_last_answer_counts() {
+        let said =
+            "HTTP/1.1 302 Found\r\nETag: \"a\"\r\n\r\nHTTP/2 503 \r\nVia: HTTP/1.1 x\r\netag: \"b\"\r\nServer: SimpleHTTP/0.6\r\n\r\n";
+        assert_eq!((status(said), header(said, "ETag"), header(said, "Server")), (Some(503), Some("\"b\""), Some("SimpleHTTP/0.6")));
+        assert_eq!((status(""), header("", "ETag")), (None, None));
+    }
 
     /// Says that a test's process is the child of another test, and where its server is.
     const CHILD: &str = "HANGPROOF_TEST_DOWNLOADS";

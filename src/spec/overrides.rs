@@ -152,6 +152,17 @@ impl Source {
         }
     }
 
+    /// A source that takes another one's place. If it is the same source package by its name, what the definition knows of that is still to hold; another
+    /// one (an erratum's) is the user's word.
+    fn instead_of(self, defined: &Self) -> Self {
+        match (self, defined) {
+            (Self::Srpm(given), Self::Srpm(defined)) if given.file == defined.file => {
+                Self::Srpm(Srpm { file: given.file, path: given.path, vault: given.vault, ..defined.clone() })
+            }
+            (given, _) => given,
+        }
+    }
+
     /// The source of a kernel at several paths, which are the packages between which a distribution divided it.
     ///
     /// # Errors
@@ -200,7 +211,7 @@ impl Definitions {
         {
             return Err(OverrideError::Kind { kernel: kernel.clone(), prebuilt });
         }
-        self.with_root(kernel, "source", |kernel| kernel.source.clone_from(source))
+        self.with_root(kernel, "source", |kernel| kernel.source = source.clone().instead_of(&kernel.source))
     }
 
     /// Replaces the toolchain of a kernel and of all that extend it.

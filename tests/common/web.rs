@@ -6,8 +6,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
-/// Each item is what it has at one request: the `ETag`, the body, and after how many bytes it breaks off. The last one stays. Ends when it is asked
-/// for `/stop`; returns the requests.
+/// Each item is what it has at one request: the `ETag` (none if it is empty), the body, and after how many bytes it breaks off; a body of none at all is
+/// an answer of 503. The last one stays. Ends when it is asked for `/stop`; returns the requests.
 pub struct Server {
     pub url: String,
     thread: JoinHandle<Vec<String>>,
@@ -50,12 +50,18 @@ pub fn answer(stream: &mut TcpStream, request: &str, tag: &str, body: &[u8], mos
     let asked = header(request, "Range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let same = header(request, "If-Range").is_none_or(|seen| seen == tag);
     let from = asked.filter(|_| same).unwrap_or(0);
+    let empty = if body.is_empty() { Some("503 Service Unavailable") } else { (from >= body.len()).then_some("416 Range Not Satisfiable") };
+    if let Some(status) = empty {
+        let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return;
+    }
     let status = if from > 0 {
         format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", body.len() - 1, body.len())
     } else {
         "200 OK".into()
     };
-    write!(stream, "HTTP/1.1 {status}\r\nETag: {tag}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len() - from).unwrap();
+    let tag = if tag.is_empty() { String::new() } else { format!("ETag: {tag}\r\n") };
+    write!(stream, "HTTP/1.1 {status}\r\n{tag}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len() - from).unwrap();
     let to = body.len().min(from + most);
     // The client may have had enough.
     let _ = stream.write_all(&body[from..to]);

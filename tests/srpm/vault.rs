@@ -68,6 +68,50 @@ async fn a_download_goes_on_in_the_next_run_and_begins_anew_when_the_file_change
     assert_eq!(header(&requests[1], "Range"), None);
 }
 
+/// A server that names no version: what was downloaded is longer than what it has now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_longer_than_the_file_begins_anew() {
+    let bench = Bench::new();
+    let package = fs::read(bench.package()).unwrap();
+    let longer = [package.clone(), vec![0; 1000]].concat();
+    let server = Server::start(vec![("", longer, package.len() + 10), ("", package.clone(), package.len())]);
+    bench.fetch(&at(&bench, &server.url, &package)).await.unwrap();
+    let requests = server.stop();
+    let ranges: Vec<_> = requests.iter().map(|request| header(request, "Range")).collect();
+    assert_eq!(ranges, [None, Some(format!("bytes={}-", package.len() + 10).as_str()), None]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_busy_is_asked_again() {
+    let bench = Bench::new();
+    let package = fs::read(bench.package()).unwrap();
+    let half = package.len() / 2;
+    let server =
+        Server::start(vec![("", vec![], 0), ("\"a\"", package.clone(), half), ("", vec![], 0), ("\"a\"", package.clone(), package.len())]);
+    bench.fetch(&at(&bench, &server.url, &package)).await.unwrap();
+    assert_eq!(header(&server.stop()[3], "Range"), Some(format!("bytes={half}-").as_str()), "what is there is good");
+}
+
+/// Of a package from a network whose tarball alone has a digest, nobody vouches for the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_nothing_vouches_for_is_told() {
+    let bench = Bench::new();
+    let package = fs::read(bench.package()).unwrap();
+    let server = Server::start(vec![("\"a\"", package.clone(), package.len())]);
+    let (sha256, _) = digests(&super::tarball());
+    let tarball = hangproof::spec::SrpmTarball { name: TARBALL.into(), digest: hangproof::spec::PublishedDigest::Sha256(sha256) };
+    let srpm = Srpm { sha256: None, tarball: Some(tarball), ..at(&bench, &server.url, &package) };
+    let (fetched, warnings) = bench.fetch_warned(&srpm).await;
+    fetched.unwrap();
+    let warned = format!(
+        "{FILE} from {}: only its tarball has a digest in the definition, and nothing vouches for its spec file, patches and configurations: \
+         add `sha256:` of the package, or a `key:` that signed it",
+        server.url
+    );
+    assert_eq!(warnings, [warned]);
+    server.stop();
+}
+
 #[tokio::test]
 async fn a_vault_that_cannot_be_reached_says_how_to_bring_the_file() {
     let bench = Bench::new();

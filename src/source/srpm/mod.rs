@@ -202,6 +202,13 @@ async fn from_url(store: &Store, srpm: &Srpm, base: &str, wanted: Wanted, events
     })?;
     let result = from_package(store, srpm, &file, url, wanted).await;
     let _ = fs::remove_dir_all(&folder);
+    if result.is_ok() && srpm.sha256.is_none() && srpm.key.is_none() {
+        events.warn_once(format!(
+            "{} from {base}: only its tarball has a digest in the definition, and nothing vouches for its spec file, patches and configurations: \
+             add `sha256:` of the package, or a `key:` that signed it",
+            srpm.file
+        ));
+    }
     result
 }
 
