@@ -48,6 +48,7 @@ async fn a_package_becomes_a_tree_as_its_spec_file_says() {
         tarball_sha1: sha1,
         // Listed first but with the larger number: the hooks' order counts.
         patches: vec![record("linux-kernel-test.patch", "", false), record("debrand.patch", DEBRAND, true)],
+        unrepeated: vec![],
         extraversion: Some("-1160.el7.x86_64".into()),
         configurations: vec!["kernel-3.10.0-x86_64.config".into()],
     };

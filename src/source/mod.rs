@@ -121,6 +121,9 @@ pub enum Provenance {
         tarball_sha1: String,
         /// The package's own patches in the order in which its spec file applies them: part of the source, none of the user's.
         patches: Vec<srpm::PatchRecord>,
+        /// Lines of the spec file that seem to change the tree otherwise than by a patch, and scripts of the package that it runs: none of that is repeated.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unrepeated: Vec<String>,
         /// What `EXTRAVERSION` was set to in the Makefile, as the spec file does it.
         extraversion: Option<String>,
         /// The configurations of the package that lie at the top of the tree.

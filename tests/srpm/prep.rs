@@ -119,6 +119,47 @@ async fn what_patches_is_refused_wherever_it_is_written() {
     }
 }
 
+/// What changes the tree otherwise is no patch that we could leave out without a word, and none that we could apply.
+#[tokio::test]
+async fn what_changes_the_tree_otherwise_is_told() {
+    let bench = Bench::new();
+    let fetch = async |lines: &str| {
+        let spec = SPEC.replacen(HOOK, lines, 1).replacen("Patch1000:", "Source7: prepare.sh\nPatch1000:", 1);
+        let package = bench.package();
+        let mut files = bench.files();
+        files.extend([("kernel.spec", spec.into_bytes()), ("prepare.sh", b"#!/bin/sh\necho a\n".to_vec())]);
+        bench.replace_payload(&package, &files);
+        bench.fetch_warned(&bench.srpm()).await
+    };
+    let place = SPEC.lines().position(|line| line == HOOK).unwrap() + 2;
+    for (line, told) in [
+        ("sed -i 's/a/b/' mm/filemap.c", None),
+        ("perl -p -i -e 's/a/b/' Makefile", None),
+        ("if true; then cp %{SOURCE7} mm/filemap.c; fi", None),
+        ("tar xf $RPM_SOURCE_DIR/more.tar.xz", None),
+        ("sh %{SOURCE7}", Some("runs prepare.sh")),
+    ] {
+        let (fetched, warnings) = fetch(line).await;
+        fetched.unwrap();
+        let told = told.unwrap_or(line);
+        let expected = format!(
+            "{FILE}: what its spec file does beside patching is not repeated, and may make another kernel: kernel.spec line {place}: {told}"
+        );
+        assert_eq!(warnings, [expected], "{line}");
+    }
+    for line in ["cp $RPM_SOURCE_DIR/kernel-%{version}-*.config .", "sed -i 's/a/b/' kernel-x.config", "sed 's/a/b/' x >y", "mv a b"] {
+        let (fetched, warnings) = fetch(line).await;
+        fetched.unwrap();
+        assert_eq!(warnings, [] as [String; 0], "{line}");
+    }
+    for (line, why) in [
+        ("%include %{SOURCE7}", "`%include` reads another file"),
+        ("%setup -q -T -D -a 7", "`%setup` unpacks another source than the first, or none"),
+    ] {
+        assert_eq!(said(&bench, line).await, refusal(0, why), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn what_only_mentions_a_patch_is_no_matter() {
     let bench = Bench::new();

@@ -100,7 +100,17 @@ enum Wanted {
 
 /// Brings the source tree of a package.
 pub async fn fetch(store: &Store, srpm: &Srpm, events: &Events) -> Result<Fetched, SourceError> {
-    bring(store, srpm, Wanted::Tree, events).await
+    let fetched = bring(store, srpm, Wanted::Tree, events).await?;
+    if let Provenance::Srpm { unrepeated, .. } = &fetched.provenance
+        && !unrepeated.is_empty()
+    {
+        let lines = unrepeated.join("; ");
+        events.warn_once(format!(
+            "{}: what its spec file does beside patching is not repeated, and may make another kernel: {lines}",
+            srpm.file
+        ));
+    }
+    Ok(fetched)
 }
 
 /// Brings the patches of a package, and its tree if that isn't there.
@@ -261,6 +271,9 @@ async fn from_package(store: &Store, srpm: &Srpm, path: &Path, location: String,
     if let Some(undoing) = undoing {
         undoing.keep(store, &found)?;
     }
+    let at = |line: &usize, what: &str| format!("{spec} line {line}: {what}");
+    let run = recipe.scripts.iter().map(|(script, line)| at(line, &format!("runs {script}")));
+    let unrepeated = recipe.unrepeated.iter().map(|(line, text)| at(line, text)).chain(run).collect();
     let provenance = Provenance::Srpm {
         location,
         sha256: Some(found.clone()),
@@ -269,6 +282,7 @@ async fn from_package(store: &Store, srpm: &Srpm, path: &Path, location: String,
         tarball_sha256,
         tarball_sha1,
         patches,
+        unrepeated,
         extraversion: recipe.extraversion,
         configurations,
     };
@@ -390,6 +404,7 @@ async fn from_tarball(store: &Store, srpm: &Srpm, path: PathBuf, wanted: SrpmTar
             tarball_sha256: sha256.clone(),
             tarball_sha1: sha1,
             patches: Vec::new(),
+            unrepeated: Vec::new(),
             extraversion: extraversion.clone(),
             configurations: Vec::new(),
         };

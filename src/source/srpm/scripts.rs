@@ -1,4 +1,4 @@
-//! Files of a package that its spec file runs as programs, and whether they patch.
+//! Files of a package that its spec file runs as programs, and whether they patch; and what else of its lines changes the tree.
 //!
 //! They are never run here, so a script that patches makes another kernel than ours: it is refused. Scripts that reduce a configuration or check one, as
 //! EL8's do, are no matter. A program that hides what it does from a reader of its lines isn't found out.
@@ -7,21 +7,51 @@
 
 use std::collections::BTreeMap;
 
-use super::shell::{Line, patches, programs};
+use super::shell::{Line, patches, program as name, programs};
 
 /// What patches in a program of any language: the words that it hands to a shell.
 const TELLING: [&str; 4] = ["patch -p", "git apply", "git am", "quilt push"];
 
 /// The files of `sources` (`SourceN` by N, with its line) that a line runs: by name, or by `%{SOURCEN}`.
 pub fn run(line: &Line, sources: &BTreeMap<u32, (String, usize)>) -> Vec<String> {
-    let file = |word: &str| {
-        let name = word.rsplit('/').next().unwrap_or(word);
-        let number = name.trim_matches(['%', '{', '}']).to_ascii_uppercase();
-        let number = number.strip_prefix("SOURCE").or_else(|| number.strip_prefix("S:")).and_then(|digits| digits.parse().ok());
-        let numbered = number.and_then(|number: u32| sources.get(&number));
-        numbered.or_else(|| sources.values().find(|(source, _)| source == name)).map(|(source, _)| source.clone())
-    };
-    line.commands.iter().flat_map(|words| programs(words)).filter_map(|word| file(word)).collect()
+    line.commands.iter().flat_map(|words| programs(words)).filter_map(|word| source(word, sources)).collect()
+}
+
+/// The file of the package that a word names.
+fn source(word: &str, sources: &BTreeMap<u32, (String, usize)>) -> Option<String> {
+    let name = word.rsplit('/').next().unwrap_or(word);
+    let number = name.trim_matches(['%', '{', '}']).to_ascii_uppercase();
+    let number = number.strip_prefix("SOURCE").or_else(|| number.strip_prefix("S:")).and_then(|digits| digits.parse().ok());
+    let numbered = number.and_then(|number: u32| sources.get(&number));
+    numbered.or_else(|| sources.values().find(|(source, _)| source == name)).map(|(source, _)| source.clone())
+}
+
+/// Programs that change the file that they are given.
+const EDITORS: [&str; 3] = ["ed", "ex", "dos2unix"];
+/// Those that do with an option.
+const IN_PLACE: [&str; 2] = ["sed", "perl"];
+/// Those that write what they are given somewhere else.
+const COPIERS: [&str; 6] = ["cp", "mv", "install", "tar", "unzip", "ln"];
+
+/// Whether a line seems to change the tree: by an editor, or by a file of the package that it puts there. Configurations don't count, which are taken
+/// from the package in another way.
+pub fn edits(line: &Line, sources: &BTreeMap<u32, (String, usize)>) -> bool {
+    let is_configuration = |word: &String| word.ends_with(".config") || word == ".";
+    line.commands.iter().any(|words| {
+        let programs = programs(words);
+        let Some((program, arguments)) = programs.first().and_then(|first| Some((name(first), words.split_first()?.1))) else {
+            return false;
+        };
+        let program = program.as_str();
+        let targets = || arguments.iter().filter(|word| !word.starts_with('-'));
+        let in_place =
+            || arguments.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains('i') || word == "--in-place");
+        let from_package =
+            || targets().any(|word| word.contains("RPM_SOURCE_DIR") || word.contains("_sourcedir") || source(word, sources).is_some());
+        EDITORS.contains(&program)
+            || IN_PLACE.contains(&program) && in_place() && !targets().last().is_some_and(is_configuration)
+            || COPIERS.contains(&program) && from_package() && !targets().all(is_configuration)
+    })
 }
 
 /// The line of a program's text, from 1, that patches.

@@ -107,7 +107,7 @@ fn assigned(word: &str) -> Option<&str> {
 }
 
 /// The program that a word names: `git` for `/usr/bin/git`, `%{__git}` and `$GIT`.
-fn program(word: &str) -> String {
+pub fn program(word: &str) -> String {
     let name = word.rsplit('/').next().unwrap_or(word);
     name.trim_matches(['$', '%', '{', '}', '?', '!']).trim_start_matches("__").to_ascii_lowercase()
 }

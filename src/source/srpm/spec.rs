@@ -24,6 +24,8 @@ pub struct Recipe {
     pub applied: Vec<Hook>,
     /// Files of the package that `%prep` runs as programs, each with the line that does.
     pub scripts: Vec<(String, usize)>,
+    /// Lines of `%prep` that seem to change the tree otherwise than by a patch, which isn't repeated here, with their numbers.
+    pub unrepeated: Vec<(usize, String)>,
     /// Patches that are listed and that no line applies, whatever its condition: rpmbuild leaves them out too, and who reads a report should know.
     pub unnamed: Vec<String>,
     /// How many lines of context may differ (`patch -F`).
@@ -126,6 +128,7 @@ pub fn read(text: &str, nvr: &[String; 3], vendor: Option<&str>) -> Result<Recip
         patches: BTreeMap::new(),
         applied: Vec::new(),
         scripts: Vec::new(),
+        unrepeated: Vec::new(),
         unnamed: Vec::new(),
         fuzz: 2,
         extraversion: None,
@@ -223,6 +226,7 @@ impl Reading {
         let word = trimmed.split(|c: char| c.is_whitespace()).next().unwrap_or_default();
         let rest = trimmed[word.len()..].trim();
         match word {
+            "%include" | "%load" if self.section != Section::Other => return refused(number, format!("`{word}` reads another file")),
             "%if" => return self.open(number, self.macros.condition(rest)),
             "%ifarch" => return self.open(number, self.macros.lists(rest, "x86_64")),
             "%ifnarch" => return self.open(number, self.macros.lists(rest, "x86_64").not()),
@@ -390,6 +394,9 @@ impl Reading {
             self.certain(number, here)?;
             self.recipe.scripts.push((file, number));
         }
+        if here != Truth::No && scripts::edits(&read, &self.recipe.sources) {
+            self.recipe.unrepeated.push((number, trimmed.to_owned()));
+        }
         self.shell.is_unclear |= read.is_open;
         if let Some(function) = self.shell.function.take()
             && (trimmed.is_empty() || function.braces.is_some() || trimmed.starts_with('{'))
@@ -413,6 +420,10 @@ impl Reading {
         if let Some(command) = trimmed.strip_prefix("patch_command=") {
             self.certain(number, here)?;
             return self.patch_command(number, command.trim_matches(['\'', '"']));
+        }
+        if word == "%setup" && words.clone().any(|option| ["-a", "-b", "-T"].iter().any(|other| option.starts_with(other))) {
+            self.certain(number, here)?;
+            return refused(number, "`%setup` unpacks another source than the first, or none");
         }
         let by_rpm = |prefix: &str| word.strip_prefix(prefix).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
         if by_rpm("%patch") || ["%autosetup", "%autopatch", "%apply_patches", "git"].contains(&word) {
