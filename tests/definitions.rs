@@ -361,6 +361,24 @@ fn a_source_is_replaced_in_the_whole_line() {
     assert_eq!(Source::from_path(&archive).unwrap(), Source::Tarball { location: Location::Path(archive), sha256: None });
 }
 
+/// What the definition knows of a package holds for the same one from elsewhere, and not for another.
+#[test]
+fn a_source_package_keeps_what_its_definition_knows() {
+    let folder = copy(GOOD);
+    let defined =
+        "name: srpm\ndescription: x\nsource: {srpm: {file: kernel-1-1.src.rpm, path: a/b, sha256: \"".to_owned() + &"0".repeat(64);
+    let rest = "\"}}\ntoolchain: {host: {compiler: gcc}}\nconfiguration: {base: allnoconfig}\n";
+    fs::write(folder.path().join("kernels/srpm.yaml"), defined + rest).unwrap();
+    let definitions = load(folder.path()).unwrap();
+    for (file, kept) in [("kernel-1-1.src.rpm", Some("0".repeat(64))), ("kernel-1-2.src.rpm", None)] {
+        let package = folder.path().canonicalize().unwrap().join(file);
+        fs::write(&package, "").unwrap();
+        let replaced = definitions.clone().with_source(&name("srpm"), &Source::from_path(&package).unwrap()).unwrap();
+        let Source::Srpm(srpm) = &replaced.kernels[&name("srpm")].source else { panic!("it is a source package") };
+        assert_eq!((srpm.file.as_str(), srpm.path.as_path(), &srpm.sha256), (file, Path::new(""), &kept));
+    }
+}
+
 #[test]
 fn a_package_replaces_a_package_only() {
     let folder = copy(GOOD);
