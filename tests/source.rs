@@ -193,6 +193,15 @@ fn what_is_no_archive_is_told() {
     assert!(said(&xz[..xz.len() / 2]).starts_with("it is damaged or truncated: "));
     assert!(said(&whole[..514]).starts_with("it is damaged or truncated: "));
     assert!(said(b"").starts_with("it is damaged or truncated: "));
+    // A dictionary of 4 GiB: its size is the fifth byte of the first block's header, whose last four are a checksum (the format's description, 3.1 and 5.3.1).
+    let mut greedy = xz.clone();
+    let end = 12 + (usize::from(greedy[12]) + 1) * 4;
+    assert_eq!(greedy[14..16], [0x21, 1]);
+    greedy[16] = 40;
+    let mut sum = flate2::Crc::new();
+    sum.update(&greedy[12..end - 4]);
+    greedy[end - 4..end].copy_from_slice(&sum.sum().to_le_bytes());
+    assert!(said(&greedy).contains("memory"), "{}", said(&greedy));
     assert_eq!(said(b"BZh91AY"), "it is compressed with bzip2; use a plain, gz, xz or zstd archive");
 }
 

@@ -84,6 +84,8 @@ impl Room {
             Self::Host => Ok(Program::new(name, name)),
             Self::Folder { .. } => {
                 let mut program = Program::new("bwrap", "bubblewrap");
+                // What is in the user's environment is none of its business.
+                program.command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).env("LC_ALL", "C");
                 program.command.args(self.words(None)?.into_iter().skip(1)).arg(name);
                 Ok(program)
             }

@@ -146,7 +146,11 @@ impl Program {
         self.command.spawn().map_err(|cause| self.broken(cause))
     }
 
-    fn is_there(&self) -> Result<(), ProgramError> {
+    /// Looks whether it is there, for who wants to know it long before it is needed.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn is_there(&self) -> Result<(), ProgramError> {
         let programs = [(self.name.as_os_str(), self.package.as_str()), (STARTER.0.as_ref(), "util-linux")];
         match programs.into_iter().find(|(program, _)| find(program).is_none()) {
             Some((program, package)) => {

@@ -104,6 +104,9 @@ pub enum Refusal {
     TooLarge(u64),
 }
 
+/// Bytes of memory that an archive may want for its dictionary: `xz -9` wants 65 MiB, and a header may claim 4 GiB.
+const XZ_MEMORY: u64 = 512 << 20;
+
 /// A reader of the archive's bytes after decompression, which is recognised by its first bytes.
 ///
 /// # Errors
@@ -112,7 +115,9 @@ pub fn decompressed<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, A
     let mut archive = BufReader::with_capacity(1 << 20, archive);
     let start = archive.fill_buf().map_err(ArchiveError::Damaged)?;
     if start.starts_with(b"\xfd7zXZ\0") {
-        Ok(Box::new(liblzma::read::XzDecoder::new_multi_decoder(archive)))
+        let damaged = |error: liblzma::stream::Error| ArchiveError::Damaged(error.into());
+        let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED).map_err(damaged)?;
+        Ok(Box::new(liblzma::read::XzDecoder::new_stream(archive, stream)))
     } else if start.starts_with(b"\x1f\x8b") {
         Ok(Box::new(flate2::bufread::MultiGzDecoder::new(archive)))
     } else if start.starts_with(b"\x28\xb5\x2f\xfd") {

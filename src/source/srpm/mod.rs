@@ -33,6 +33,7 @@ use super::stop::{Stop, blocking};
 use super::{Fetched, Provenance, Remembered, SourceError, TREE, download, failed, keep, kept, tarball, unpack_tree, unreadable};
 use crate::event::Events;
 use crate::input;
+use crate::program::Program;
 use crate::spec::{Location, PublishedDigest, Srpm, SrpmTarball};
 use crate::store::{Kept, Scratch, Store};
 
@@ -201,6 +202,10 @@ fn url(base: &str, srpm: &Srpm) -> String {
 }
 
 async fn from_url(store: &Store, srpm: &Srpm, base: &str, wanted: Wanted, events: &Events) -> Result<(String, Fetched), SourceError> {
+    // Not after an hour's download.
+    for program in [Some("patch"), srpm.key.as_ref().map(|_| "gpgv")].into_iter().flatten() {
+        Program::new(program, program).is_there()?;
+    }
     let url = url(base, srpm);
     let part = format!("download-{}", &blake3::hash(url.as_bytes()).to_hex()[..32]);
     let _in_use = store.in_use(Kept::Sources, &part)?;
