@@ -189,7 +189,8 @@ impl Searching {
         if trials == 0 || self.clock.trials.count == 0 || !hunt.good_end_passed() {
             return None;
         }
-        let told_each = ((all - bits) / trials as f64).max(0.05);
+        // As if two trials before the first one had told a bit: that much is usual, and the ends' trials tell none.
+        let told_each = (((all - bits) + 1.0) / (trials + 2) as f64).max(0.05);
         let each = self.clock.since.elapsed().as_secs_f64() / f64::from(self.clock.trials.count);
         let passes = || hunt.passes_expected(&hunt.search().posterior()) as f64;
         Some(missing.map_or_else(|| bits / told_each + passes(), |passes| passes as f64) * each)

@@ -338,10 +338,15 @@ impl Hunt {
         Some(self.passes_to_prove(&culprit, posterior))
     }
 
-    /// Passes of the good end that its proof would take if the likeliest answer were sure now.
+    /// Passes of the good end that its proof would take if the likeliest answer were sure now; before the rate is known, as if the bad end had hung each time
+    /// until it was.
     #[must_use]
     pub fn passes_expected(&self, posterior: &Posterior) -> u64 {
-        self.passes_to_prove(&self.search.likeliest(posterior), posterior)
+        let missing = SEEN_OFTEN.saturating_sub(self.hangs(&self.search.likeliest(posterior)));
+        let mut known = self.clone();
+        known.search.record(self.bad_end(), Tally { hang: missing, pass: 0 });
+        let posterior = known.search.posterior();
+        known.passes_to_prove(&known.search.likeliest(&posterior), &posterior)
     }
 
     fn passes_to_prove(&self, culprit: &Culprit, posterior: &Posterior) -> u64 {
@@ -455,6 +460,7 @@ mod tests {
         assert_eq!(next(&often), Place::GoodEnd);
         often.record(Place::GoodEnd, Outcome::Pass);
         assert_ne!(next(&often), Place::GoodEnd);
+        assert_eq!(often.passes_expected(&often.search.posterior()), 6);
         // All bad: only the good end can tell whether the hang was there before.
         const FIRST: Place = Place::At(0);
         (0..8).for_each(|_| often.record(FIRST, Outcome::Hang));
