@@ -5,7 +5,7 @@
 //! Read [`account`].
 
 use super::case::{Case, Comparison, arm};
-use super::materials::{Material, toolchain};
+use super::materials::{Material, own_changes, toolchain};
 use super::proof::ProofSummary;
 use super::search::SearchReport;
 use super::seen::Role;
@@ -131,6 +131,7 @@ fn kernel_block(case: &Case, kernel: &KernelReport) -> Block {
     let inputs = case.inputs(&kernel.name);
     let sources = Material::all(&build.source).into_iter();
     let mut fields: Vec<_> = sources.map(|material| ("source", format!("{} ({})", material.name, material.digest()))).collect();
+    fields.extend(own_changes(&build.source).into_iter().map(|line| ("package", line)));
     fields.push(("uname -r", version.to_owned()));
     if let Some(base) = &build.base {
         fields.push(("built on", base.to_string()));

@@ -12,7 +12,7 @@ use askama::Template;
 use super::account::{NOT_THE_EVIDENCE, distinct, done_text, outcome, percent, setting, toolchains};
 use super::case::{Case, arm};
 use super::kernels::{Inputs, Patch};
-use super::materials::{Material, toolchain};
+use super::materials::{Material, own_changes, toolchain};
 use super::proof::ProofSummary;
 use super::seen::Stack;
 use super::text::counted;
@@ -102,6 +102,7 @@ struct BuildView<'a> {
     build: Option<&'a Manifest>,
     error: &'a str,
     materials: Vec<Material>,
+    own_changes: Vec<String>,
     toolchain: String,
     inputs: Inputs,
     /// Compatibility changes, and the user's patches.
@@ -230,6 +231,7 @@ fn build<'a>(case: &'a Case, kernel: &'a KernelReport) -> BuildView<'a> {
         build,
         error: kernel.build_error.as_deref().unwrap_or_default(),
         materials: build.map_or_else(Vec::new, |build| Material::all(&build.source)),
+        own_changes: build.map_or_else(Vec::new, |build| own_changes(&build.source)),
         toolchain: build.map_or_else(String::new, toolchain),
         patches: [("compatibility", inputs.compatibility.clone()), ("patches", inputs.patches.clone())],
         inputs,

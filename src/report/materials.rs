@@ -79,9 +79,56 @@ fn debian(package: &str, version: &str) -> String {
     format!("pkg:deb/debian/{package}@{}", version.replace(':', "%3A").replace('+', "%2B"))
 }
 
+/// What a source package's spec file did, in lines: a reader of the report is to know what the kernel was made of before any patch of ours.
+#[must_use]
+pub fn own_changes(source: &Provenance) -> Vec<String> {
+    let Provenance::Srpm { signed_by, patches, unrepeated, extraversion, .. } = source else { return Vec::new() };
+    let named =
+        |applied: bool| patches.iter().filter(|patch| patch.applied == applied).map(|patch| patch.name.as_str()).collect::<Vec<_>>();
+    let said = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let lines = [
+        said("its own patches:", named(true)),
+        said("of its patches left out, as its spec file does:", named(false)),
+        extraversion.as_ref().map(|extraversion| format!("EXTRAVERSION {extraversion}")),
+        signed_by.as_ref().map(|key| format!("signed by {key}")),
+    ];
+    lines.into_iter().flatten().chain(unrepeated.iter().map(|line| format!("not repeated: {line}"))).collect()
+}
+
 /// What compiled a kernel, in one line.
 #[must_use]
 pub fn toolchain(build: &Manifest) -> String {
     let Some(tools) = &build.toolchain else { return "the distribution's, which built the package".to_owned() };
     format!("{}, {}, {}", tools.compiler, tools.binutils, tools.make)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::srpm::PatchRecord;
+
+    #[test]
+    fn what_a_spec_file_did_is_told() {
+        let patch = |name: &str, applied| PatchRecord { name: name.to_owned(), sha256: "0".to_owned(), applied };
+        let source = Provenance::Srpm {
+            location: "k.src.rpm".to_owned(),
+            sha256: None,
+            signed_by: Some("ABCD".to_owned()),
+            tarball: "k.tar.xz".to_owned(),
+            tarball_sha256: "1".to_owned(),
+            tarball_sha1: "2".to_owned(),
+            patches: vec![patch("empty.patch", false), patch("one.patch", true), patch("two.patch", true)],
+            unrepeated: vec!["k.spec line 3: sed -i x".to_owned()],
+            extraversion: Some("-1.el7".to_owned()),
+            configurations: Vec::new(),
+        };
+        let expected = [
+            "its own patches: one.patch, two.patch",
+            "of its patches left out, as its spec file does: empty.patch",
+            "EXTRAVERSION -1.el7",
+            "signed by ABCD",
+            "not repeated: k.spec line 3: sed -i x",
+        ];
+        assert_eq!(own_changes(&source), expected);
+    }
 }

@@ -49,7 +49,7 @@ pub fn edits(line: &Line, sources: &BTreeMap<u32, (String, usize)>) -> bool {
         let from_package =
             || targets().any(|word| word.contains("RPM_SOURCE_DIR") || word.contains("_sourcedir") || source(word, sources).is_some());
         EDITORS.contains(&program)
-            || IN_PLACE.contains(&program) && in_place() && !targets().last().is_some_and(is_configuration)
+            || IN_PLACE.contains(&program) && in_place() && !targets().next_back().is_some_and(is_configuration)
             || COPIERS.contains(&program) && from_package() && !targets().all(is_configuration)
     })
 }
