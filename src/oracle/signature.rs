@@ -89,6 +89,8 @@ pub const TABLE: &[Signature] = &[
     row("workqueue", Kind::Lockup, r"^BUG: workqueue lockup - pool .* stuck for \d+s!", "kernel/workqueue.c"),
     row("hung-task", Kind::Blocked, r"^INFO: task .+:\d+ blocked (?:in I/O wait )?for more than \d+ seconds", "kernel/hung_task.c"),
     row("memcg-oom", Kind::OomKill, r"^Memory cgroup out of memory: Kill(?:ed)? process \d+ \(.+\)", "mm/oom_kill.c"),
+    // What 3.10 says when the load takes the memory that it needs for a moment: seen in a healthy 3.10.0-514.el7 at a memory cgroup's limit.
+    row("ext4-enomem", Kind::Warning, r"^EXT4-fs error \(device \S+\)(?::| in) \w+:\d+: Out of memory$", "fs/ext4/super.c"),
     row("ext4-error", Kind::Filesystem, r"^EXT4-fs error \(device \S+\)(?::| in) \w+:\d+: .*", "fs/ext4/super.c"),
     row("ext4-read-only", Kind::Filesystem, r"^EXT4-fs \(\S+\): Remounting filesystem read-only", "fs/ext4/super.c"),
     row(
