@@ -163,6 +163,12 @@ async fn line(
             let template = one_kernel(definitions, pipeline, kernel)?;
             let ends = both("two revisions of the repository")?;
             let (setup, commits) = over_commits(definitions, &template, repo, ends, frame).await?;
+            if let Some(out) = &common.out {
+                let (out, git) = (std::path::absolute(out)?, commits.repository().git_folder());
+                if out.starts_with(git) && !out.starts_with(git.join("hangproof")) {
+                    anyhow::bail!("{} lies in git's own folder: name another one with --out", out.display());
+                }
+            }
             if common.out.is_none()
                 && let Some(out) = beside(commits.repository())
             {
@@ -243,7 +249,7 @@ fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
     };
     if let Some(what) = differ(&search.setup, setup) {
         let (good, bad) = (&search.setup.good_end.what, search.setup.points.last().map_or("", |point| point.what.as_str()));
-        let again = format!("give the arguments that it was started with; its ends are {good} and {bad}");
+        let again = format!("give the arguments and the definitions that it was started with; its ends are {good} and {bad}");
         return Err(unusable(format!("{what} is another one in this search: {again} ({})", report.command)));
     }
     Ok(Some(report))

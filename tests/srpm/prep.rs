@@ -138,6 +138,7 @@ async fn what_changes_the_tree_otherwise_is_told() {
         ("if true; then cp %{SOURCE7} mm/filemap.c; fi", None),
         ("tar xf $RPM_SOURCE_DIR/more.tar.xz", None),
         ("sh %{SOURCE7}", Some("runs prepare.sh")),
+        ("find . -name '*.c' -exec sed -i s/a/b/ {} +", None),
     ] {
         let (fetched, warnings) = fetch(line).await;
         fetched.unwrap();
@@ -158,6 +159,18 @@ async fn what_changes_the_tree_otherwise_is_told() {
     ] {
         assert_eq!(said(&bench, line).await, refusal(0, why), "{line}");
     }
+}
+
+/// One that is listed among the patches is a script all the same.
+#[tokio::test]
+async fn a_script_among_the_patches_is_looked_at() {
+    let bench = Bench::new();
+    let package = bench.package();
+    let mut files = bench.with("debrand.patch", b"for p in a; do patch -p1 <$p; done\n");
+    files.push(("kernel.spec", SPEC.replacen(HOOK, "sh $RPM_SOURCE_DIR/debrand.patch", 1).into_bytes()));
+    bench.replace_payload(&package, &files);
+    let said = bench.fetch(&bench.srpm()).await.map(|_| ()).map_err(|error| error.to_string());
+    assert_eq!(said, refusal(0, "it runs debrand.patch, whose line 1 applies a patch"));
 }
 
 #[tokio::test]

@@ -12,9 +12,13 @@ use super::shell::{Line, patches, program as name, programs};
 /// What patches in a program of any language: the words that it hands to a shell.
 const TELLING: [&str; 4] = ["patch -p", "git apply", "git am", "quilt push"];
 
-/// The files of `sources` (`SourceN` by N, with its line) that a line runs: by name, or by `%{SOURCEN}`.
-pub fn run(line: &Line, sources: &BTreeMap<u32, (String, usize)>) -> Vec<String> {
-    line.commands.iter().flat_map(|words| programs(words)).filter_map(|word| source(word, sources)).collect()
+/// The files of `sources` and `patches` (`SourceN` and `PatchN` by N, with its line) that a line runs: by name, or by `%{SOURCEN}`.
+pub fn run(line: &Line, sources: &BTreeMap<u32, (String, usize)>, patches: &BTreeMap<u32, (String, usize)>) -> Vec<String> {
+    line.commands
+        .iter()
+        .flat_map(|words| programs(words).map(|place| &words[place]))
+        .filter_map(|word| source(word, sources).or_else(|| source(word, patches)))
+        .collect()
 }
 
 /// The file of the package that a word names.
@@ -36,22 +40,20 @@ const COPIERS: [&str; 6] = ["cp", "mv", "install", "tar", "unzip", "ln"];
 /// Whether a line seems to change the tree: by an editor, or by a file of the package that it puts there. Configurations don't count, which are taken
 /// from the package in another way.
 pub fn edits(line: &Line, sources: &BTreeMap<u32, (String, usize)>) -> bool {
+    let edits = |words: &Vec<String>| programs(words).any(|place| command_edits(&name(&words[place]), &words[place + 1..], sources));
+    line.commands.iter().any(edits)
+}
+
+fn command_edits(program: &str, arguments: &[String], sources: &BTreeMap<u32, (String, usize)>) -> bool {
     let is_configuration = |word: &String| word.ends_with(".config") || word == ".";
-    line.commands.iter().any(|words| {
-        let programs = programs(words);
-        let Some((program, arguments)) = programs.first().and_then(|first| Some((name(first), words.split_first()?.1))) else {
-            return false;
-        };
-        let program = program.as_str();
-        let targets = || arguments.iter().filter(|word| !word.starts_with('-'));
-        let in_place =
-            || arguments.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains('i') || word == "--in-place");
-        let from_package =
-            || targets().any(|word| word.contains("RPM_SOURCE_DIR") || word.contains("_sourcedir") || source(word, sources).is_some());
-        EDITORS.contains(&program)
-            || IN_PLACE.contains(&program) && in_place() && !targets().next_back().is_some_and(is_configuration)
-            || COPIERS.contains(&program) && from_package() && !targets().all(is_configuration)
-    })
+    let targets = || arguments.iter().filter(|word| !word.starts_with('-'));
+    let in_place =
+        || arguments.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains('i') || word == "--in-place");
+    let from_package =
+        || targets().any(|word| word.contains("RPM_SOURCE_DIR") || word.contains("_sourcedir") || source(word, sources).is_some());
+    EDITORS.contains(&program)
+        || IN_PLACE.contains(&program) && in_place() && !targets().next_back().is_some_and(is_configuration)
+        || COPIERS.contains(&program) && from_package() && !targets().all(is_configuration)
 }
 
 /// The line of a program's text, from 1, that patches.

@@ -74,15 +74,14 @@ fn command_patches(words: &[String], depth: usize) -> bool {
     false
 }
 
-/// The words of a simple command that may name the program which it runs: its first, and all of those of a program that runs others.
-pub fn programs(words: &[String]) -> &[String] {
+/// Where in a simple command the words stand that may name the program which it runs: its first, and all of those of a program that runs others.
+pub fn programs(words: &[String]) -> std::ops::Range<usize> {
     let start = words.iter().take_while(|word| assigned(word).is_some() || KEYWORDS.contains(&word.as_str())).count();
-    let words = &words[start..];
-    let runs_others = words.first().is_some_and(|word| {
+    let runs_others = words.get(start).is_some_and(|word| {
         let name = program(word);
         [&WRAPPERS[..], &SHELLS[..], &INTERPRETERS[..]].concat().contains(&name.as_str())
     });
-    if runs_others { words } else { &words[..words.len().min(1)] }
+    start..if runs_others { words.len() } else { words.len().min(start + 1) }
 }
 
 /// Whether any of a command's words is one that patches: which of them are options' values isn't known here.

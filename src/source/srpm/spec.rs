@@ -390,7 +390,7 @@ impl Reading {
     fn prep(&mut self, number: usize, line: &str, here: Truth) -> Result<(), Refused> {
         let (trimmed, read) = (line.trim(), Line::read(line));
         let applies = self.patches(trimmed);
-        for file in scripts::run(&read, &self.recipe.sources) {
+        for file in scripts::run(&read, &self.recipe.sources, &self.recipe.patches) {
             self.certain(number, here)?;
             self.recipe.scripts.push((file, number));
         }
