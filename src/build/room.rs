@@ -1,8 +1,8 @@
 //! Where a toolchain's programs run: on the host, or in a folder with another system's programs.
 //!
 //! bubblewrap gives them that folder as their root, read-only, with the tree at the same path as on the host, because `.cmd` files and objects hold
-//! paths; with no network, without the user's terminal, and in a process namespace of their own that ends with bubblewrap. It needs user namespaces or root. What is in the
-//! folder is `buildroot`'s business.
+//! paths; with no network, without the user's terminal, and in a process namespace of their own that ends with bubblewrap. It needs user namespaces or
+//! root. What is in the folder is `buildroot`'s business.
 //!
 //! Read [`Room`] first.
 

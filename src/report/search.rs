@@ -184,7 +184,7 @@ pub struct Course {
     trials: Vec<SearchTrial>,
     signatures: BTreeMap<String, Place>,
     left_out: BTreeMap<Name, String>,
-    // What the last trial of each that showed nothing said, of those that are not left out.
+    // What the last trial of each that showed nothing said.
     unclear: BTreeMap<Name, String>,
 }
 
@@ -289,13 +289,9 @@ impl Course {
         self.hunt.record(place, outcome);
         self.trials.push(SearchTrial { trial: trial.clone(), outcome });
         // A trial of the bad end may tell that another one's were its own doing.
-        let left_out = |kernel: &Name| self.places.get(kernel).is_some_and(|place| self.hunt.is_left_out(*place));
-        let (without, unclear) = (std::mem::take(&mut self.unclear), &mut self.unclear);
-        for (kernel, why) in without {
-            if left_out(&kernel) {
-                self.left_out.entry(kernel).or_insert(why);
-            } else {
-                unclear.insert(kernel, why);
+        for (kernel, why) in &self.unclear {
+            if self.places.get(kernel).is_some_and(|place| self.hunt.is_left_out(*place)) {
+                self.left_out.entry(kernel.clone()).or_insert_with(|| why.clone());
             }
         }
     }

@@ -211,19 +211,16 @@ impl Hunt {
             unclear.invalid_in_a_row = if invalid { unclear.invalid_in_a_row + 1 } else { 0 };
         }
         if place == Place::At(self.bad_end()) && matches!(outcome, Outcome::Hang | Outcome::Pass) {
-            let doubted = |unclear: &Unclear| unclear.invalid_in_a_row >= INVALID_THERE;
-            let positions =
-                self.unclear.iter().enumerate().filter(|(_, unclear)| doubted(unclear)).map(|(position, _)| Place::At(position));
-            let all: Vec<_> = positions.chain(doubted(&self.unclear_good).then_some(Place::GoodEnd)).collect();
-            all.into_iter().for_each(|place| self.leave_out(place));
+            self.doubted().into_iter().for_each(|place| self.leave_out(place));
         }
     }
 
-    /// Whether a place waits for a trial of the bad end, which tells whether its invalid trials are its kernel's doing.
-    fn is_in_doubt(&self) -> bool {
-        let waits =
-            |(position, unclear): (usize, &Unclear)| unclear.invalid_in_a_row >= INVALID_THERE && !self.search.is_left_out(position);
-        self.unclear_good.invalid_in_a_row >= INVALID_THERE || self.unclear.iter().enumerate().any(waits)
+    /// Places that wait for a trial of the bad end, which tells whether their invalid trials are their kernels' doing.
+    fn doubted(&self) -> Vec<Place> {
+        let positions = self.unclear.iter().enumerate().map(|(position, unclear)| (Place::At(position), unclear));
+        let all = positions.chain([(Place::GoodEnd, &self.unclear_good)]);
+        let waits = |(place, unclear): &(Place, &Unclear)| unclear.invalid_in_a_row >= INVALID_THERE && !self.is_left_out(*place);
+        all.filter(waits).map(|(place, _)| place).collect()
     }
 
     /// What is known of a place's trials that show nothing, and what the others showed.
@@ -360,8 +357,8 @@ impl Hunt {
             search.posterior().before <= allowed
         };
         // Each pass speaks for it, so the least number lies between two powers of two.
-        let powers = (0..u64::BITS - 1).map(|power| 1 << power);
-        let mut enough = powers.into_iter().find(|passes| *passes >= self.design.max_trials || proven_by(*passes)).unwrap_or(u64::MAX);
+        let mut powers = (0..u64::BITS - 1).map(|power| 1 << power);
+        let mut enough = powers.find(|passes| *passes >= self.design.max_trials || proven_by(*passes)).unwrap_or(u64::MAX);
         let mut few = enough / 2;
         while few + 1 < enough {
             let middle = few.midpoint(enough);
@@ -416,7 +413,7 @@ impl Hunt {
     /// for its `cost`; when all that is missing is the good end's proof, at the culprit until it hung often enough, and then at the good end.
     #[must_use]
     pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> Place {
-        if !self.bad_end_hung() || self.is_in_doubt() {
+        if !self.bad_end_hung() || !self.doubted().is_empty() {
             return Place::At(self.bad_end());
         }
         if !self.good_end_passed() {

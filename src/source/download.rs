@@ -5,7 +5,6 @@
 //!
 //! Read [`download`] first.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -88,20 +87,17 @@ async fn whole(url: &str, folder: &Path, events: &Events) -> Result<PathBuf, Sou
     let (part, whole) = (folder.join(PART), folder.join("archive"));
     let mut attempt = 1;
     loop {
-        let output = transfer(url, folder, &part, events).await?;
-        let why = match output.status.code() {
-            Some(0) => {
+        let (ended, output) = transfer(url, folder, &part, events).await?;
+        match ended {
+            Ended::Whole => {
                 std::fs::rename(&part, &whole).map_err(super::failed("rename", &part))?;
                 return Ok(whole);
             }
-            // What it says of a full disk isn't the server's.
-            Some(23) => return Err(not_written(&part, &last_lines(&output.stderr))),
-            code => Ended::of(code),
-        };
-        if why == Ended::Unfit {
-            let _ = std::fs::remove_file(&part);
+            Ended::NotWritten => return Err(not_written(&part, &last_lines(&output.stderr))),
+            Ended::Unfit => drop(std::fs::remove_file(&part)),
+            Ended::Broke | Ended::Refused => {}
         }
-        if why == Ended::Refused || attempt == TRIES {
+        if ended == Ended::Refused || attempt == TRIES {
             return Err(SourceError::Download { url: url.to_owned(), why: last_lines(&output.stderr) });
         }
         tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
@@ -116,9 +112,13 @@ fn not_written(part: &Path, said: &str) -> SourceError {
     super::failed("write", part)(cause)
 }
 
-/// How a transfer ended that didn't succeed.
+/// How a transfer ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
+    /// The whole file is there.
+    Whole,
+    /// What came couldn't be written, which isn't the server's fault.
+    NotWritten,
     /// The connection broke: what is there is good.
     Broke,
     /// The server can't go on from what is there, or has another file now.
@@ -128,20 +128,26 @@ enum Ended {
 }
 
 impl Ended {
-    /// By curl's exit code (curl(1), EXIT CODES).
-    fn of(code: Option<i32>) -> Self {
-        match code {
+    /// By curl's exit code (curl(1), EXIT CODES) and the server's status; `goes_on` says that a part was there before.
+    fn of(code: Option<i32>, status: Option<u16>, goes_on: bool) -> Self {
+        match (code, status) {
+            // The part is as long as the file or longer, and nobody knows which; curl takes it for whole.
+            (Some(0 | 22), Some(416)) if goes_on => Self::Unfit,
+            (Some(0), _) => Self::Whole,
+            // Not now, or the server's own trouble: as if the connection had broken.
+            (Some(22), Some(408 | 429 | 500..=599)) => Self::Broke,
+            (Some(23), _) => Self::NotWritten,
             // Partial file, timeout, empty reply, send and receive errors, HTTP/2 and HTTP/3 streams.
-            Some(16 | 18 | 28 | 52 | 55 | 56 | 92 | 95) => Self::Broke,
+            (Some(16 | 18 | 28 | 52 | 55 | 56 | 92 | 95), _) => Self::Broke,
             // No ranges, bad resume.
-            Some(33 | 36) => Self::Unfit,
+            (Some(33 | 36), _) => Self::Unfit,
             _ => Self::Refused,
         }
     }
 }
 
 /// One run of curl, which adds to the part.
-async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Result<Output, SourceError> {
+async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Result<(Ended, Output), SourceError> {
     let headers = folder.join(HEADERS);
     let already = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
     let validator = folder.join(VALIDATOR);
@@ -161,32 +167,17 @@ async fn transfer(url: &str, folder: &Path, part: &Path, events: &Events) -> Res
     curl.command.args(["--url", url]);
     let said = || std::fs::read_to_string(&headers).unwrap_or_default();
     let total = || header(&said(), "content-length").and_then(|length| length.parse::<u64>().ok()).map(|length| length + already);
-    let mut output = watched(curl.output(), folder, url, total, events).await?;
+    let output = watched(curl.output(), folder, url, total, events).await?;
     let said = said();
     if let Some(seen) = header(&said, "etag").filter(|tag| !tag.starts_with("W/")).or_else(|| header(&said, "last-modified")) {
         std::fs::write(&validator, seen).map_err(super::failed("write", &validator))?;
     }
-    let code = match (output.status.code(), status(&said)) {
-        // The part is as long as the file or longer, and nobody knows which; curl takes it for whole.
-        (Some(0 | 22), Some(416)) if already > 0 => Some(33),
-        // Not now, or the server's own trouble: as if the connection had broken.
-        (Some(22), Some(408 | 429 | 500..=599)) => Some(52),
-        _ => None,
-    };
-    if let Some(code) = code {
-        output.status = std::process::ExitStatus::from_raw(code << 8);
-    }
-    Ok(output)
+    Ok((Ended::of(output.status.code(), status(&said), already > 0), output))
 }
 
 /// The lines of a redirected transfer's last answer.
 fn last_answer(headers: &str) -> impl Iterator<Item = &str> {
-    let start = headers.lines().filter(|line| line.starts_with("HTTP/")).count().saturating_sub(1);
-    let mut answers = 0;
-    headers.lines().skip_while(move |line| {
-        answers += usize::from(line.starts_with("HTTP/"));
-        answers <= start
-    })
+    headers[headers.rfind("\nHTTP/").map_or(0, |end| end + 1)..].lines()
 }
 
 /// Its status.

@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::stop::Stop;
+use super::stop::{Stop, StopOnDrop};
 use super::tree::{self, TreeError};
 
 /// Beside the tree's folder.
@@ -45,8 +45,8 @@ pub fn seal(tree: &Path, stop: &Stop) -> Result<(), TreeError> {
 #[derive(Debug)]
 pub struct Checking {
     ended: tokio::sync::oneshot::Receiver<Result<(), TreeError>>,
-    stop: Stop,
     tree: PathBuf,
+    _wanted: StopOnDrop,
 }
 
 impl Checking {
@@ -61,22 +61,16 @@ impl Checking {
             let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), LOWEST);
             let _ = sender.send(check(&path, &wanted));
         });
-        Self { ended, stop, tree: tree.to_owned() }
+        Self { ended, tree: tree.to_owned(), _wanted: StopOnDrop(stop) }
     }
 
     /// Waits for what it finds.
     ///
     /// # Errors
     /// When the tree isn't what it was when it was sealed, or can't be read.
-    pub async fn end(mut self) -> Result<(), TreeError> {
+    pub async fn end(self) -> Result<(), TreeError> {
         let lost = || TreeError::Io { what: "read", path: self.tree.clone(), cause: io::Error::other("the thread that reads it ended") };
-        (&mut self.ended).await.unwrap_or_else(|_| Err(lost()))
-    }
-}
-
-impl Drop for Checking {
-    fn drop(&mut self) {
-        self.stop.set();
+        self.ended.await.unwrap_or_else(|_| Err(lost()))
     }
 }
 

@@ -20,18 +20,15 @@ impl Stop {
     pub fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(io::Error::other("interrupted")) } else { Ok(()) }
     }
-
-    /// Says that the work isn't wanted any more.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
-struct StopOnDrop(Stop);
+/// Says that the work isn't wanted any more when it is dropped.
+#[derive(Debug)]
+pub(super) struct StopOnDrop(pub Stop);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.set();
+        self.0.0.store(true, Ordering::Relaxed);
     }
 }
 

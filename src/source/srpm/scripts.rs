@@ -17,17 +17,21 @@ pub fn run(line: &Line, sources: &BTreeMap<u32, (String, usize)>, patches: &BTre
     line.commands
         .iter()
         .flat_map(|words| programs(words).map(|place| &words[place]))
-        .filter_map(|word| source(word, sources).or_else(|| source(word, patches)))
+        .filter_map(|word| source(word, sources).or_else(|| named(word, patches)))
         .collect()
 }
 
-/// The file of the package that a word names.
-fn source(word: &str, sources: &BTreeMap<u32, (String, usize)>) -> Option<String> {
+/// The one of these files that a word names.
+fn named(word: &str, files: &BTreeMap<u32, (String, usize)>) -> Option<String> {
     let name = word.rsplit('/').next().unwrap_or(word);
-    let number = name.trim_matches(['%', '{', '}']).to_ascii_uppercase();
+    files.values().find(|(file, _)| file == name).map(|(file, _)| file.clone())
+}
+
+/// The source that a word names, or gives the number of.
+fn source(word: &str, sources: &BTreeMap<u32, (String, usize)>) -> Option<String> {
+    let number = word.trim_matches(['%', '{', '}']).to_ascii_uppercase();
     let number = number.strip_prefix("SOURCE").or_else(|| number.strip_prefix("S:")).and_then(|digits| digits.parse().ok());
-    let numbered = number.and_then(|number: u32| sources.get(&number));
-    numbered.or_else(|| sources.values().find(|(source, _)| source == name)).map(|(source, _)| source.clone())
+    number.and_then(|number: u32| sources.get(&number)).map(|(source, _)| source.clone()).or_else(|| named(word, sources))
 }
 
 /// Programs that change the file that they are given.

@@ -394,7 +394,7 @@ impl Reading {
             self.certain(number, here)?;
             self.recipe.scripts.push((file, number));
         }
-        if here != Truth::No && scripts::edits(&read, &self.recipe.sources) {
+        if scripts::edits(&read, &self.recipe.sources) {
             self.recipe.unrepeated.push((number, trimmed.to_owned()));
         }
         self.shell.is_unclear |= read.is_open;
