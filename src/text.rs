@@ -8,6 +8,18 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim_end().to_owned()
 }
 
+/// What a message says first, on one line: a line that announces a list takes the list along.
+#[must_use]
+pub fn in_one_line(message: &str) -> String {
+    let mut lines = message.lines();
+    let first = lines.next().unwrap_or_default();
+    if !first.ends_with(':') {
+        return plain(first);
+    }
+    let listed: Vec<&str> = lines.take_while(|line| line.starts_with(' ')).map(str::trim).collect();
+    plain(format!("{first} {}", listed.join("; ")).trim_end_matches([':', ' ']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -15,5 +27,12 @@ mod tests {
     #[test]
     fn control_characters_become_blanks() {
         assert_eq!(plain("mm: \u{1b}[31mred\tand\u{9b}more\n\n"), "mm:  [31mred and more");
+    }
+
+    #[test]
+    fn a_list_belongs_to_the_line_that_announces_it() {
+        assert_eq!(in_one_line("2 symbols did not stick:\n  A: one\n  B: two\nturn on what"), "2 symbols did not stick: A: one; B: two");
+        assert_eq!(in_one_line("make failed\n  a log"), "make failed");
+        assert_eq!([in_one_line("nothing:"), in_one_line("")], ["nothing", ""]);
     }
 }

@@ -66,6 +66,7 @@ use crate::plan::{Cell, TrialId};
 use crate::rescore::RULES;
 use crate::spec::{Expected, Limits, Machine, Name, Trigger};
 use crate::stats::{Interval, interval};
+use crate::text::in_one_line;
 use crate::verdict::{Counts, Verdict, weigh};
 use crate::vm::args::Accelerator;
 
@@ -273,7 +274,7 @@ impl KernelReport {
             return None;
         }
         if let Some(error) = &self.build_error {
-            return Some(format!("not built: {}", error.lines().next().unwrap_or_default()));
+            return Some(format!("not built: {}", in_one_line(error)));
         }
         Some(match self.decisive().map(|result| &result.observation) {
             Some(seen @ Observation::Invalid { .. }) => seen.detail(),

@@ -12,6 +12,7 @@ use crate::oracle::hang::Likeness;
 use crate::oracle::{Fault, Observation};
 use crate::plan::TrialId;
 use crate::search::{Outcome, Unknown};
+use crate::text::in_one_line;
 
 use super::search::SearchTrial;
 
@@ -80,7 +81,7 @@ impl StepReport {
 
     /// The commit can't be built.
     pub fn cannot_be_built(&mut self, why: &str) {
-        let why = why.lines().next().unwrap_or_default().to_owned();
+        let why = in_one_line(why);
         (self.answer, self.why) = (Some(StepAnswer::Skip), format!("not built: {why}"));
         self.unbuildable = Some(why);
     }
