@@ -224,7 +224,7 @@ impl Progress {
                 let likeliest: Vec<_> = likeliest.iter().map(|(what, share)| format!("{what} {:.1} %", share * 100.0)).collect();
                 let left = left.map_or_else(String::new, |left| format!(", about {:.0} min left", (left / 60.0).ceil()));
                 let text =
-                    format!("{phase}, {trials} trials, {positions} positions, {bits:.2} bits missing{left}: {}", likeliest.join(", "));
+                    format!("{phase}, {trials} trials, {positions} position{}, {bits:.2} bits missing{left}: {}", if positions == 1 { "" } else { "s" }, likeliest.join(", "));
                 self.state("search", &text, true);
             }
             Event::Warning { message } => self.print(&format!("warning: {message}")),

@@ -85,7 +85,7 @@ pub(super) fn setup(frame: Frame, over: Over, mut line: Vec<Point>) -> Result<Se
         line.reverse();
     }
     let good_end = line.remove(0);
-    Ok(SearchSetup { design, duration, over, find_fix, good_end, points: line, recipe: String::new() })
+    Ok(SearchSetup { design, duration, over, find_fix, good_end, points: line, skip: Vec::new(), recipe: String::new() })
 }
 
 /// The kernel of this name.

@@ -176,7 +176,8 @@ impl Searching {
             phase: phase.to_owned(),
             trials: report.trials.len() as u64,
             positions: report.setup.points.len() as u64,
-            bits: report.entropy,
+            // Rounded sums may be a hair below nothing.
+            bits: report.entropy.max(0.0),
             likeliest,
             left: self.left(report.entropy, report.trials.len(), missing),
         }
@@ -223,6 +224,7 @@ mod tests {
             find_fix: false,
             good_end: point(0),
             points: (1..=points).map(point).collect(),
+            skip: Vec::new(),
             recipe: String::new(),
         }
     }

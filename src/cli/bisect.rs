@@ -58,6 +58,9 @@ pub(super) struct BisectArguments {
     /// The answer is wrong with a probability of at most 1 minus this
     #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = |text: &str| share(text, 0.5, 0.9999))]
     confidence: f64,
+    /// Leave this one of the line out, as if it couldn't be built; several times, also with --resume
+    #[arg(long, value_name = "POINT")]
+    skip: Vec<String>,
     /// Trials after which it ends without an answer
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     max_trials: u64,
@@ -131,6 +134,7 @@ pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments:
     let seconds = prepared.pipeline.limits.duration.as_secs_f64();
     let frame = Frame { design, find_fix: *find_fix, duration: seconds };
     let (mut setup, axis) = line(store, &mut prepared, arguments, frame, events).await.map_err(usage)?;
+    setup.skip = skipped(&setup, &axis, &arguments.skip).await.map_err(usage)?;
     setup.recipe = recipe(&prepared.definitions, &setup, &prepared.pipeline).map_err(usage)?;
     prepared.plan = Plan::Search(setup, axis, None);
     prepared.goes_on = *resume;
@@ -226,6 +230,31 @@ fn beside(repository: &Repository) -> Option<PathBuf> {
 /// The report of a search that goes on, and nothing of trials that aren't in it.
 fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
     let unusable = |why: String| anyhow!(Usage(format!("{}: {why}", out.display())));
+/// The kernels of the points that aren't to be tested.
+async fn skipped(setup: &SearchSetup, axis: &Axis, skip: &[String]) -> Result<Vec<Name>> {
+    let mut kernels = Vec::new();
+    for what in skip {
+        let wanted = match axis {
+            Axis::Commits(commits) => commits.repository().commit(what).await?.id,
+            Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => what.clone(),
+        };
+        let ends = [Some(&setup.good_end), setup.points.last()];
+        if ends.into_iter().flatten().any(|end| end.what == wanted) {
+            anyhow::bail!("--skip {what}: it is an end, without which there is no search: name another end");
+        }
+        let Some(point) = setup.points.iter().find(|point| point.what == wanted) else {
+            let known = setup.points.iter().map(|point| point.what.as_str());
+            let remedy = match axis {
+                Axis::Commits(_) => "name a commit between the ends, on their line of first parents".to_owned(),
+                Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => nearest(what, known),
+            };
+            anyhow::bail!("--skip {what}: it is none of the line: {remedy}");
+        };
+        kernels.push(point.kernel.clone());
+    }
+    Ok(kernels)
+}
+
     if !out.join(report::FILE).exists() {
         // It was cut short before there was anything to save.
         return Ok(None);

@@ -20,6 +20,7 @@ use crate::plan::TrialId;
 use crate::proof;
 use crate::search::{Answer, Design, End, Hunt, Outcome, Place, Posterior, Refusal, Tally, Unknown};
 use crate::spec::Name;
+use crate::text::in_one_line;
 
 /// The method of a search, with its source.
 pub const METHOD: &str = "Bayesian search for the first bad one: the hang rates are integrated out, the next trial is where it is expected to leave the \
@@ -41,6 +42,9 @@ pub struct SearchSetup {
     pub good_end: Point,
     /// The line, from the good end to the bad end.
     pub points: Vec<Point>,
+    /// Points that aren't to be tested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip: Vec<Name>,
     /// Digest of how its kernels are made and its trials are run, as far as nothing else here says it.
     #[serde(default)]
     pub recipe: String,
@@ -196,7 +200,10 @@ impl Course {
         let places = points.chain([(setup.good_end.kernel.clone(), Place::GoodEnd)]).collect();
         let hunt = Hunt::new(setup.points.len(), setup.design);
         let (trials, signatures, left_out, unclear) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { setup, places, hunt, reading: Reading::default(), trials, signatures, left_out, unclear }
+        let skip = setup.skip.clone();
+        let mut course = Self { setup, places, hunt, reading: Reading::default(), trials, signatures, left_out, unclear };
+        skip.iter().for_each(|kernel| course.leave_out(kernel, "skipped, as --skip says".to_owned()));
+        course
     }
 
     /// A search with what was built and seen, the trials in the order in which they were started.
@@ -263,8 +270,12 @@ impl Course {
 
     /// A kernel can't be built.
     pub fn unbuildable(&mut self, kernel: &Name, why: &str) {
+        self.leave_out(kernel, format!("not built: {}", in_one_line(why)));
+    }
+
+    fn leave_out(&mut self, kernel: &Name, why: String) {
         let Some(place) = self.places.get(kernel).copied() else { return };
-        self.left_out.insert(kernel.clone(), format!("not built: {}", why.lines().next().unwrap_or_default()));
+        self.left_out.insert(kernel.clone(), why);
         self.hunt.leave_out(place);
     }
 
@@ -441,11 +452,12 @@ impl SearchReport {
         let passes = count(|outcome| outcome == Outcome::Pass);
         let unknown = count(|outcome| matches!(outcome, Outcome::Unknown(_)));
         format!(
-            "{} trials of {} s ({hangs} hangs, {passes} passes, {unknown} unknown) over {} positions; good end: {} hung, bad itself with a probability of {:.4}; \
+            "{} trials of {} s ({hangs} hangs, {passes} passes, {unknown} unknown) over {} position{}; good end: {} hung, bad itself with a probability of {:.4}; \
              confidence {}; {METHOD}",
             self.trials.len(),
             self.setup.duration,
             self.setup.points.len(),
+            if self.setup.points.len() == 1 { "" } else { "s" },
             if self.good_end.trials() == 0 { "0/0".to_owned() } else { hangs_of(self.good_end) },
             self.good_end_doubt,
             self.setup.design.confidence
