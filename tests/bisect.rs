@@ -419,11 +419,16 @@ async fn two_configurations_are_a_line_whose_fragments_are_written_when_they_are
     assert!(format!("{same:#}").contains("don't differ in what tiny leaves open"));
 }
 
-fn hangproof(folder: &Path, arguments: &[&str]) -> Output {
+fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut hangproof = Command::new(env!("CARGO_BIN_EXE_hangproof"));
     let definitions = env!("CARGO_MANIFEST_DIR");
     hangproof.current_dir(folder).args(["--definitions", definitions]).args(arguments);
-    hangproof.env("HANGPROOF_CACHE", folder.join("cache")).output().unwrap()
+    hangproof.env("HANGPROOF_CACHE", folder.join("cache"));
+    hangproof
+}
+
+fn hangproof(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
 }
 
 /// `git bisect run` takes 1 to 127 for bad or untestable: whatever else is wrong has to stop it.
@@ -436,6 +441,71 @@ fn a_step_that_cannot_answer_stops_the_bisection() {
         let output = hangproof(&history.repository, arguments);
         assert_eq!(output.status.code(), Some(128), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// What a search is refused for before anything is made, each with its remedy.
+#[test]
+fn arguments_that_mean_nothing_are_refused() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    let second = history.change("mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
+    let third = history.commit("more");
+    let over = ["bisect", "ext4-oom", "--good", &first, "--bad", "main"];
+    let with = |more: &[&'static str]| over.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
+    let kernels = |more: &[&'static str]| ["bisect", "ext4-oom", "--over", "kernels"].iter().chain(more).copied().collect::<Vec<_>>();
+    let mut told = Vec::new();
+    for (what, arguments, foreign) in [
+        ("a repository over kernels", kernels(&["--repo", "."]), false),
+        ("an end skipped", with(&["--skip", "main"]), false),
+        ("no commit skipped", with(&["--skip", "no-such"]), false),
+        ("a kernel skipped that is none of the line", kernels(&["--skip", "no-such"]), false),
+        ("the repository for the results", with(&["--out", "."]), false),
+        ("somebody else's repository", with(&[]), true),
+    ] {
+        let mut hangproof = command(&history.repository, &arguments);
+        if foreign {
+            hangproof.env("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+        }
+        let output = hangproof.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        told.push(format!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let told = told.join("\n").replace(&history.bench.folder.path().display().to_string(), "DIR");
+    insta::assert_snapshot!(told.replace(&third, "THIRD").replace(&second, "SECOND"));
+    assert_eq!(history.git(&["status", "--porcelain"]), "?? cache/");
+}
+
+#[tokio::test]
+async fn what_is_skipped_is_not_tested_and_may_be_the_one() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    (0..20).for_each(|number| drop(history.commit(&format!("change {number}"))));
+    let (mut setup, _) = history.over(&first, "main", false).await;
+    setup.skip = [11, 12].map(|position: usize| setup.points[position].kernel.clone()).to_vec();
+    let report = searched(setup.clone(), 12, &[]).report();
+    let Some(SearchAnswer::Found { culprits, .. }) = &report.answer else { panic!("{:?}", report.answer) };
+    assert_eq!(culprits, &setup.points[11..=13]);
+    assert!(report.trials.iter().all(|trial| !setup.skip.contains(&trial.trial.kernel)));
+    assert_eq!(report.left_out[&setup.skip[0]], "skipped, as --skip says");
+    assert_eq!(report.git_bisect_log().unwrap().matches("\ngit bisect skip ").count(), 2);
+}
+
+/// Beside others that have it, a commit without its configuration is one that can't be built; it is no reason to stop a bisection.
+#[tokio::test]
+async fn a_commit_without_its_configuration_is_unbuildable() {
+    let history = History::new();
+    let name = Name::new("tiny").unwrap();
+    let mut definitions = History::definitions();
+    definitions.kernels.get_mut(&name).unwrap().configuration.base = ConfigurationBase::Vendor("vendor.config".into());
+    let repository = Repository::open(&history.repository).await.unwrap();
+    let head = repository.commit("HEAD").await.unwrap();
+    let commits = Commits::new(&definitions, &name, repository, std::iter::once(&head)).unwrap();
+    commits.check_source(&head).await.unwrap();
+    let axis = Axis::Commits(Box::new(commits));
+    let error = history.build_with(&axis, &definitions, &Commits::kernel(&head)).await.unwrap_err();
+    let expected = "the source has no configuration vendor.config: it comes with the distribution's source package; bring it with \
+                    --configuration tiny=FILE";
+    assert_eq!((error.to_string().as_str(), error.fault()), (expected, Whose::Source));
 }
 
 #[tokio::test]

@@ -125,28 +125,41 @@ impl Commits {
         name_of(&commit.id)
     }
 
+    /// Refuses a commit that has nothing to build.
+    ///
+    /// # Errors
+    /// When it is one.
+    pub async fn check_source(&self, commit: &Commit) -> Result<(), HistoryError> {
+        for file in ["Makefile", "Kconfig"].map(Path::new) {
+            if !self.repository.holds(&commit.id, file).await? {
+                return Err(lacks(commit, file, "it is no kernel source: name a repository that holds one at its top".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses a commit that has nothing to build, or lacks what it is configured from.
     ///
     /// # Errors
     /// When it is one.
     pub async fn check(&self, commit: &Commit) -> Result<(), HistoryError> {
-        let lacks =
-            |file: &Path, why: String| HistoryError::Lacks { commit: commit.short().to_owned(), file: file.display().to_string(), why };
-        for file in ["Makefile", "Kconfig"].map(Path::new) {
-            if !self.repository.holds(commit, file).await? {
-                return Err(lacks(file, "it is no kernel source: name a repository that holds one at its top".to_owned()));
-            }
-        }
-        if let ConfigurationBase::Vendor(file) = &self.template.configuration.base
-            && !self.repository.holds(commit, file).await?
-        {
+        self.check_source(commit).await?;
+        if let Some(file) = self.lacks_configuration(&commit.id).await? {
             let name = &self.template.name;
             let why = format!(
                 "{name} is configured from it: bring the file by `--configuration {name}=FILE`, or name another kernel by --kernel"
             );
-            return Err(lacks(file, why));
+            return Err(lacks(commit, file, why));
         }
         Ok(())
+    }
+
+    /// The file that the kernel is configured from, if a commit lacks it.
+    async fn lacks_configuration(&self, commit: &str) -> Result<Option<&Path>, HistoryError> {
+        match &self.template.configuration.base {
+            ConfigurationBase::Vendor(file) if !self.repository.holds(commit, file).await? => Ok(Some(file)),
+            _ => Ok(None),
+        }
     }
 
     /// The repository.
@@ -174,6 +187,9 @@ impl Commits {
         jobs: usize,
     ) -> Result<Built, BuildError> {
         let Some(commit) = self.commits.get(kernel) else { return Err(BuildError::NoBase { base: kernel.clone() }) };
+        if let Some(file) = self.lacks_configuration(commit).await.map_err(history)? {
+            return Err(BuildError::NoVendor { path: file.to_owned(), kernel: self.template.name.clone() });
+        }
         let known: Vec<Link> = store.recall(&self.note).unwrap_or_default();
         let base = self.nearest(store, &known, commit).await?;
         let built = match self.attempt(store, definitions, &known, (commit, base.as_deref()), events, jobs).await {
@@ -262,6 +278,10 @@ impl Commits {
         let patch = self.repository.difference(from, to).await.map_err(history)?;
         Ok(store.keep_file(Kept::Sources, &key, &patch)?)
     }
+}
+
+fn lacks(commit: &Commit, file: &Path, why: String) -> HistoryError {
+    HistoryError::Lacks { commit: commit.short().to_owned(), file: file.display().to_string(), why }
 }
 
 fn history(cause: HistoryError) -> BuildError {

@@ -40,9 +40,9 @@ pub(super) struct BisectArguments {
     /// What is searched
     #[arg(long, value_enum, default_value_t = Over::Commits)]
     over: Over,
-    /// The repository; it is only read
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    repo: PathBuf,
+    /// The repository; it is only read [default: the one that holds this folder]
+    #[arg(long, value_name = "DIR")]
+    repo: Option<PathBuf>,
     /// The end that doesn't hang: a revision, a kernel of the line, or a configuration
     #[arg(long, value_name = "END", allow_hyphen_values = false)]
     good: Option<String>,
@@ -158,6 +158,9 @@ async fn line(
 ) -> Result<(SearchSetup, Axis)> {
     let BisectArguments { over, repo, good, bad, kernel, find_fix, common, .. } = arguments;
     let Prepared { definitions, pipeline, .. } = prepared;
+    if *over != Over::Commits && repo.is_some() {
+        anyhow::bail!("--repo is for the commits of a repository: leave it out, or search `--over commits`");
+    }
     let both = |what: &str| match (good, bad) {
         (Some(good), Some(bad)) => Ok(if *find_fix { [bad.as_str(), good.as_str()] } else { [good.as_str(), bad.as_str()] }),
         (_, _) => Err(anyhow!("--good and --bad are both needed: {what}")),
@@ -166,11 +169,17 @@ async fn line(
         Over::Commits => {
             let template = one_kernel(definitions, pipeline, kernel)?;
             let ends = both("two revisions of the repository")?;
-            let (setup, commits) = over_commits(definitions, &template, repo, ends, frame).await?;
+            let (setup, commits) = over_commits(definitions, &template, repo.as_deref().unwrap_or(Path::new(".")), ends, frame).await?;
             if let Some(out) = &common.out {
                 let (out, git) = (std::path::absolute(out)?, commits.repository().git_folder());
                 if out.starts_with(git) && !out.starts_with(git.join("hangproof")) {
                     anyhow::bail!("{} lies in git's own folder: name another one with --out", out.display());
+                }
+                if out.canonicalize().is_ok_and(|out| out == commits.repository().path()) {
+                    anyhow::bail!(
+                        "{} is the repository, where results would lie between its files: name another folder with --out",
+                        out.display()
+                    );
                 }
             }
             if common.out.is_none()
@@ -221,15 +230,6 @@ async fn line(
     }
 }
 
-/// Where results go if they would lie in the user's checkout: beside git's own state of a bisection.
-fn beside(repository: &Repository) -> Option<PathBuf> {
-    let here = std::env::current_dir().ok()?.canonicalize().ok()?;
-    here.starts_with(repository.path()).then(|| repository.git_folder().join("hangproof"))
-}
-
-/// The report of a search that goes on, and nothing of trials that aren't in it.
-fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
-    let unusable = |why: String| anyhow!(Usage(format!("{}: {why}", out.display())));
 /// The kernels of the points that aren't to be tested.
 async fn skipped(setup: &SearchSetup, axis: &Axis, skip: &[String]) -> Result<Vec<Name>> {
     let mut kernels = Vec::new();
@@ -255,6 +255,15 @@ async fn skipped(setup: &SearchSetup, axis: &Axis, skip: &[String]) -> Result<Ve
     Ok(kernels)
 }
 
+/// Where results go if they would lie in the user's checkout: beside git's own state of a bisection.
+fn beside(repository: &Repository) -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?.canonicalize().ok()?;
+    here.starts_with(repository.path()).then(|| repository.git_folder().join("hangproof"))
+}
+
+/// The report of a search that goes on, and nothing of trials that aren't in it.
+fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
+    let unusable = |why: String| anyhow!(Usage(format!("{}: {why}", out.display())));
     if !out.join(report::FILE).exists() {
         // It was cut short before there was anything to save.
         return Ok(None);
@@ -297,12 +306,13 @@ pub(super) async fn prepare_step(definitions: &Definitions, arguments: &StepArgu
         repository.whole().await?;
         let head = repository.commit("HEAD").await?;
         let commits = Commits::new(&prepared.definitions, &template, repository, std::iter::once(&head))?;
-        commits.check(&head).await?;
+        // One that lacks its configuration can't be built, which is an answer.
+        commits.check_source(&head).await?;
         anyhow::Ok((head, commits))
     };
     let (head, commits) = made.await.map_err(usage)?;
     // Each step of a bisection has a folder of its own.
-    let below = common.out.clone().or_else(|| beside(commits.repository())).unwrap_or_default();
+    let below = common.out.clone().or_else(|| beside(commits.repository())).unwrap_or_else(|| "runs".into());
     let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     prepared.out = below.join(format!("{}-{time}-{}", head.short(), std::process::id()));
     let step = StepReport::new(StepDesign { hang_rate: *hang_rate, confidence: *confidence }, head.id.clone());

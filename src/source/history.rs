@@ -27,6 +27,12 @@ pub enum HistoryError {
         /// What git says.
         why: String,
     },
+    /// git doesn't trust somebody else's repository.
+    #[error("{} belongs to another user, whose repository git doesn't read: `git config --global --add safe.directory {}`, if you trust it", path.display(), path.display())]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+    },
     /// Its history was cut off.
     #[error("{} is a shallow clone, which lacks commits: `git -C {} fetch --unshallow`", path.display(), path.display())]
     Shallow {
@@ -122,6 +128,7 @@ impl HistoryError {
     pub fn fault(&self) -> Whose {
         match self {
             Self::NoRepository { .. }
+            | Self::Foreign { .. }
             | Self::Shallow { .. }
             | Self::Partial { .. }
             | Self::Dirty { .. }
@@ -186,7 +193,13 @@ impl Repository {
         let found = Self { reader: reader.clone(), path: absolute.clone(), git_folder: absolute.clone() };
         let output = found.git(["rev-parse", "--path-format=absolute", "--git-common-dir"]).output().await?;
         if !output.status.success() {
-            return Err(no_repository(last_lines(&output.stderr)));
+            let why = String::from_utf8_lossy(&output.stderr);
+            // git itself names the folder that it wants to have named.
+            let foreign = why.split_once("dubious ownership in repository at '").and_then(|(_, rest)| rest.split_once('\''));
+            return Err(match foreign {
+                Some((path, _)) => HistoryError::Foreign { path: path.into() },
+                None => no_repository(last_lines(&output.stderr)),
+            });
         }
         let git_folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
         let found = Self { reader, path: absolute, git_folder: git_folder.clone() };
@@ -303,8 +316,8 @@ impl Repository {
     ///
     /// # Errors
     /// When git can't be run.
-    pub async fn holds(&self, commit: &Commit, file: &Path) -> Result<bool, HistoryError> {
-        let name = format!("{}:{}", commit.id, file.display());
+    pub async fn holds(&self, commit: &str, file: &Path) -> Result<bool, HistoryError> {
+        let name = format!("{commit}:{}", file.display());
         Ok(self.git(["cat-file", "-e", &name]).output().await?.status.success())
     }
 
