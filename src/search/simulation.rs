@@ -201,6 +201,20 @@ fn what_is_bad_from_the_start_is_found_soon() {
     }
 }
 
+/// One in twenty trials is invalid, which says nothing of the kernel: no position is left out for it, and no end refused.
+#[test]
+fn invalid_trials_by_chance_leave_nothing_out() {
+    let mut random = Random::new(10);
+    let line = Line { positions: 10, hang_rate: 0.1, invalid: 0.05 };
+    let searches = 500;
+    let lost = |answer: &Answer| match answer {
+        Answer::Found(culprit) => culprit.positions.clone().count() > 1,
+        Answer::Refused(why) => matches!(why, Refusal::Unknown(_) | Refusal::Trouble),
+    };
+    let lost = (0..searches).filter(|number| lost(&line.ended(CONFIDENCE, number % 10, 0.0, &mut random).0)).count();
+    assert!(lost <= 3, "{lost} of {searches} searches lost a position or an end");
+}
+
 /// Ten thousand positions, few searches: that it ends, and takes no more boots than it should.
 #[test]
 fn a_long_line_takes_few_boots() {
