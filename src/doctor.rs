@@ -8,6 +8,7 @@ use std::path::Path;
 
 use comfy_table::{Table, presets};
 
+use crate::build::Room;
 use crate::image::programs;
 use crate::program::find;
 use crate::report::counted;
@@ -76,12 +77,18 @@ pub async fn examine() -> Vec<Check> {
         let found = needed.find().map(|path| path.display().to_string());
         add(needed.program, found.ok_or_else(|| format!("missing: run `apt-get install {}`", needed.package)));
     }
-    let store = Store::open();
-    add("store", store.as_ref().map(|store| room(store.root())).map_err(ToString::to_string));
-    // Made and removed again, for a folder that isn't there or is read-only has room, too.
+    // What is made in them is removed again: a folder that isn't there, is read-only or belongs to somebody else has room, too.
+    let store = Store::open().and_then(|store| store.work().map(|_| room(store.root())));
+    add("store", store.map_err(|error| error.to_string()));
     let scratch = store::trial_scratch().map(|_| room(&store::trial_folder()));
     add("scratch", scratch.map_err(|error| error.to_string()));
-    checks.extend(SOME.iter().map(only_some));
+    for needed in &SOME {
+        let mut check = only_some(needed);
+        if needed.0 == "bwrap" && check.found.is_ok() {
+            check.found = Room::of_host().check().await.map_or_else(|error| Err(error.to_string()), |()| check.found);
+        }
+        checks.push(check);
+    }
     checks
 }
 

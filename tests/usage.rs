@@ -157,6 +157,19 @@ fn a_qemu_that_runs_nothing_and_a_scratch_folder_that_is_none_are_found() {
     );
 }
 
+/// It is there, and a machine's policy keeps it from its work.
+#[test]
+fn a_bubblewrap_that_may_do_nothing_is_found() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    lab.write("bin/bwrap", "#!/bin/sh\necho no permissions >&2\nexit 1\n");
+    fs::set_permissions(lab.path("bin/bwrap"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", lab.path("bin").display(), std::env::var("PATH").unwrap());
+    let said = String::from_utf8(lab.command(&["doctor"]).env("PATH", path).output().unwrap().stdout).unwrap();
+    let line = said.lines().find(|line| line.contains("bwrap")).unwrap();
+    assert!(line.starts_with(" -  bwrap") && line.contains("(no permissions): allow user namespaces"), "{said}");
+}
+
 #[test]
 fn a_damaged_report_is_named_with_the_place_of_the_damage() {
     let lab = Lab::new();

@@ -31,6 +31,7 @@ pub use compatibility::Applied;
 pub use error::BuildError;
 pub use manifest::{ConfigurationRecord, FileRecord, Manifest};
 pub use prebuilt::PrebuiltError;
+pub use room::Room;
 pub use toolchain::Tools;
 
 use crate::event::{Event, Events};

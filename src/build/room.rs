@@ -27,7 +27,7 @@ pub enum Room {
         what: String,
         /// What to do when something isn't in it.
         remedy: &'static str,
-        /// Keeps it; none in tests.
+        /// Keeps it; none of the host's.
         _in_use: Option<Arc<Lock>>,
     },
 }
@@ -39,6 +39,13 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const HIDDEN: [&str; 13] = ["boot", "dev", "home", "lost+found", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "var"];
 
 impl Room {
+    /// The host's own programs, as another system's: what may be done with bubblewrap is found out by it.
+    #[must_use]
+    pub fn of_host() -> Self {
+        let remedy = "install it on the host";
+        Self::Folder { root: PathBuf::from("/"), what: "the host's own system as a toolchain's".to_owned(), remedy, _in_use: None }
+    }
+
     /// The words that begin a command in this room: none on the host. `tree` is the one folder that can be written to.
     ///
     /// # Errors
@@ -126,11 +133,6 @@ impl Room {
 mod tests {
     use super::*;
 
-    /// The host's own programs, as another system's.
-    fn room() -> Room {
-        Room::Folder { root: PathBuf::from("/"), what: "the room".to_owned(), remedy: "name another", _in_use: None }
-    }
-
     async fn run(room: &Room, tree: &Path, script: &str) -> std::process::Output {
         let words = room.words(Some(tree)).unwrap();
         let mut program = Program::new("bwrap", "bubblewrap");
@@ -141,9 +143,10 @@ mod tests {
     #[tokio::test]
     async fn only_the_tree_can_be_written_and_there_is_no_network() {
         let tree = tempfile::tempdir().unwrap();
-        room().check().await.unwrap();
+        Room::of_host().check().await.unwrap();
         let inside =
-            run(&room(), tree.path(), "pwd; echo made > here; echo x > /usr/there; ls /sys/class/net /home; cat /proc/net/dev").await;
+            run(&Room::of_host(), tree.path(), "pwd; echo made > here; echo x > /usr/there; ls /sys/class/net /home; cat /proc/net/dev")
+                .await;
         let said = String::from_utf8_lossy(&inside.stdout).into_owned();
         assert_eq!(said.lines().next(), tree.path().to_str());
         assert_eq!(std::fs::read_to_string(tree.path().join("here")).unwrap(), "made\n");
@@ -164,7 +167,7 @@ mod tests {
             program.command.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
             String::from_utf8_lossy(&program.output().await.unwrap().stdout).into_owned()
         };
-        let words: Vec<_> = room().words(Some(tree.path())).unwrap().into_iter().map(|word| word.into_string().unwrap()).collect();
+        let words: Vec<_> = Room::of_host().words(Some(tree.path())).unwrap().into_iter().map(|word| word.into_string().unwrap()).collect();
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         assert!(on_terminal(&[]).await.contains("opened"), "so the test can fail");
         assert!(!on_terminal(&words).await.contains("opened"));
@@ -191,7 +194,7 @@ mod tests {
         if std::env::var_os(CHILD).is_none() {
             return;
         }
-        let error = room().check().await.unwrap_err();
+        let error = Room::of_host().check().await.unwrap_err();
         assert!(matches!(&error, BuildError::NoNamespaces { said, .. } if said.starts_with("bwrap: ")), "{error}");
     }
 }
