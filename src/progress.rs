@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::event::{ArmProgress, Event};
 use crate::plan::TrialId;
-use crate::report::trial_folder;
+use crate::report::{counted, trial_folder};
 use crate::spec::Name;
 
 /// Shows events until the last sender is gone.
@@ -224,7 +224,7 @@ impl Progress {
                 let likeliest: Vec<_> = likeliest.iter().map(|(what, share)| format!("{what} {:.1} %", share * 100.0)).collect();
                 let left = left.map_or_else(String::new, |left| format!(", about {:.0} min left", (left / 60.0).ceil()));
                 let text =
-                    format!("{phase}, {trials} trials, {positions} position{}, {bits:.2} bits missing{left}: {}", if positions == 1 { "" } else { "s" }, likeliest.join(", "));
+                    format!("{phase}, {}, {}, {bits:.2} bits missing{left}: {}", counted(trials, "trial"), counted(positions, "position"), likeliest.join(", "));
                 self.state("search", &text, true);
             }
             Event::Warning { message } => self.print(&format!("warning: {message}")),

@@ -12,7 +12,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 
 use super::proof::Reading;
-use super::{KernelReport, observed};
+use super::{KernelReport, counted, observed};
 use crate::exit::Exit;
 use crate::oracle::Observation;
 use crate::oracle::hang::Signature;
@@ -452,12 +452,11 @@ impl SearchReport {
         let passes = count(|outcome| outcome == Outcome::Pass);
         let unknown = count(|outcome| matches!(outcome, Outcome::Unknown(_)));
         format!(
-            "{} trials of {} s ({hangs} hangs, {passes} passes, {unknown} unknown) over {} position{}; good end: {} hung, bad itself with a probability of {:.4}; \
+            "{} of {} s ({hangs} hangs, {passes} passes, {unknown} unknown) over {}; good end: {} hung, bad itself with a probability of {:.4}; \
              confidence {}; {METHOD}",
-            self.trials.len(),
+            counted(self.trials.len() as u64, "trial"),
             self.setup.duration,
-            self.setup.points.len(),
-            if self.setup.points.len() == 1 { "" } else { "s" },
+            counted(self.setup.points.len() as u64, "position"),
             if self.good_end.trials() == 0 { "0/0".to_owned() } else { hangs_of(self.good_end) },
             self.good_end_doubt,
             self.setup.design.confidence
