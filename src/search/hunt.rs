@@ -146,6 +146,8 @@ pub struct Hunt {
     trials: u64,
     invalid_in_a_row: u64,
     goes_back: bool,
+    // The good end was refused for invalid trials, which the next session may not have.
+    doubts_good_end: bool,
     refusal: Option<Refusal>,
 }
 
@@ -163,6 +165,7 @@ impl Hunt {
             trials: 0,
             invalid_in_a_row: 0,
             goes_back: false,
+            doubts_good_end: false,
             refusal: None,
         }
     }
@@ -212,15 +215,24 @@ impl Hunt {
             unclear.invalid_in_a_row = if invalid { unclear.invalid_in_a_row + 1 } else { 0 };
         }
         if place == Place::At(self.bad_end()) && matches!(outcome, Outcome::Hang | Outcome::Pass) {
-            self.doubted().into_iter().for_each(|place| self.leave_out(place));
+            let doubted = self.doubted();
+            self.doubts_good_end |= doubted.contains(&Place::GoodEnd);
+            doubted.into_iter().for_each(|place| self.leave_out(place));
         }
     }
 
-    /// Places that wait for a trial of the bad end, which tells whether their invalid trials are their kernels' doing.
+    /// Places that wait for a trial of the bad end, which tells whether their invalid trials are their kernels' doing. A kernel that showed something once
+    /// can be tested.
     fn doubted(&self) -> Vec<Place> {
         let positions = self.unclear.iter().enumerate().map(|(position, unclear)| (Place::At(position), unclear));
         let all = positions.chain([(Place::GoodEnd, &self.unclear_good)]);
-        let waits = |(place, unclear): &(Place, &Unclear)| unclear.invalid_in_a_row >= INVALID_THERE && !self.is_left_out(*place);
+        let showed_something = |place: Place| match place {
+            Place::GoodEnd => self.good_end.trials() > 0,
+            Place::At(position) => self.search.seen(position).trials() > 0,
+        };
+        let waits = |(place, unclear): &(Place, &Unclear)| {
+            unclear.invalid_in_a_row >= INVALID_THERE && !self.is_left_out(*place) && !showed_something(*place)
+        };
         all.filter(waits).map(|(place, _)| place).collect()
     }
 
@@ -266,8 +278,11 @@ impl Hunt {
         }
     }
 
-    /// The search goes on after somebody has looked: what went wrong in a row before doesn't count.
+    /// The search goes on after somebody has looked: what went wrong in a row before doesn't count, nor that the good end was refused for it.
     pub fn go_on(&mut self) {
+        if std::mem::take(&mut self.doubts_good_end) {
+            self.refusal = self.refusal.filter(|refusal| *refusal != Refusal::Unknown(End::Good));
+        }
         self.invalid_in_a_row = 0;
         self.unclear.iter_mut().chain([&mut self.unclear_good]).for_each(|unclear| unclear.invalid_in_a_row = 0);
     }
@@ -322,11 +337,13 @@ impl Hunt {
         (*culprit.positions.end()..self.search.positions()).map(|position| self.search.seen(position).hang).sum()
     }
 
-    /// The likeliest answer, if it is sure enough, and whether the good end is, too.
+    /// The likeliest answer, if it is sure enough, and whether the good end is, too. The narrower one, if that is.
     fn culprit(&self, posterior: &Posterior) -> Option<(Culprit, bool)> {
-        let culprit = self.search.likeliest(posterior);
-        let allowed = allowed(1.0 - self.design.confidence, self.hangs(&culprit));
-        (1.0 - culprit.probability <= allowed).then_some((culprit, posterior.before <= allowed))
+        let sure = |culprit: Culprit| {
+            let allowed = allowed(1.0 - self.design.confidence, self.hangs(&culprit));
+            (1.0 - culprit.probability <= allowed).then_some((culprit, posterior.before <= allowed))
+        };
+        sure(self.search.narrowest(posterior)).or_else(|| sure(self.search.likeliest(posterior)))
     }
 
     /// Passes of the good end that are missing to its proof, when that is all that is missing, or as many as trials are allowed if it is more; none before there is a likeliest answer that is sure enough.
@@ -580,6 +597,13 @@ mod tests {
         assert_eq!(answer(&ours), Some(Answer::Refused(Refusal::Trouble)));
         ours.go_on();
         assert_eq!((answer(&ours), next(&ours)), (None, place));
+        // One that showed something can be tested: what goes wrong there now is ours.
+        let mut once = started();
+        once.record(place, Outcome::Pass);
+        (0..7).for_each(|_| once.record(place, invalid));
+        assert_eq!((answer(&once), once.search.is_left_out(position)), (None, false));
+        once.record(place, invalid);
+        assert_eq!(answer(&once), Some(Answer::Refused(Refusal::Trouble)));
         // Without the good end there is no search.
         let mut end = hunt();
         end.record(BAD, Outcome::Hang);
@@ -587,6 +611,30 @@ mod tests {
         assert_eq!(next(&end), BAD);
         end.record(BAD, Outcome::Hang);
         assert_eq!(answer(&end), Some(Answer::Refused(Refusal::Unknown(End::Good))));
+        // Unless somebody has looked, and mended something.
+        end.go_on();
+        assert_eq!((answer(&end), next(&end)), (None, Place::GoodEnd));
+    }
+
+    #[test]
+    fn what_a_position_showed_counts_after_it_was_left_out() {
+        let mut hunt = hunt();
+        (0..6).for_each(|_| hunt.record(BAD, Outcome::Hang));
+        (0..12).for_each(|_| hunt.record(Place::GoodEnd, Outcome::Pass));
+        (0..12).for_each(|_| hunt.record(Place::At(3), Outcome::Pass));
+        (0..6).for_each(|_| hunt.record(Place::At(4), Outcome::Hang));
+        hunt.leave_out(Place::At(3));
+        hunt.leave_out(Place::At(4));
+        assert!(matches!(answer(&hunt), Some(Answer::Found(Culprit { positions, .. })) if positions == (4..=4)), "{:?}", answer(&hunt));
+        // What it showed isn't enough: then the ones that can't be told apart are the answer.
+        let mut hunt = self::hunt();
+        (0..6).for_each(|_| hunt.record(BAD, Outcome::Hang));
+        (0..12).for_each(|_| hunt.record(Place::GoodEnd, Outcome::Pass));
+        (0..12).for_each(|_| hunt.record(Place::At(2), Outcome::Pass));
+        hunt.record(Place::At(3), Outcome::Pass);
+        (0..6).for_each(|_| hunt.record(Place::At(4), Outcome::Hang));
+        hunt.leave_out(Place::At(3));
+        assert!(matches!(answer(&hunt), Some(Answer::Found(Culprit { positions, .. })) if positions == (3..=4)), "{:?}", answer(&hunt));
     }
 
     #[test]

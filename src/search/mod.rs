@@ -227,14 +227,24 @@ impl Search {
         Posterior { first_bad, before, bad, good }
     }
 
-    /// The likeliest answer.
+    /// The likeliest answer, positions that were left out taken together with the next that wasn't.
     #[must_use]
     pub fn likeliest(&self, posterior: &Posterior) -> Culprit {
+        self.best(posterior, |position| self.untestable[position])
+    }
+
+    /// The likeliest answer, which takes only those positions together of which nothing is known: some showed something before they were left out.
+    #[must_use]
+    pub fn narrowest(&self, posterior: &Posterior) -> Culprit {
+        self.best(posterior, |position| self.untestable[position] && self.seen[position].trials() == 0)
+    }
+
+    fn best(&self, posterior: &Posterior, is_merged: impl Fn(usize) -> bool) -> Culprit {
         let mut best = Culprit { positions: 0..=0, probability: 0.0 };
         let (mut start, mut probability) = (0, 0.0);
         for (position, share) in posterior.first_bad.iter().enumerate() {
             probability += share;
-            if self.untestable[position] {
+            if is_merged(position) {
                 continue;
             }
             if probability > best.probability {
@@ -263,7 +273,8 @@ impl Search {
     /// the rate that passes elsewhere are weighed with.
     ///
     /// What a trial tells is the entropy of its outcome without the noise that stays when the first bad one is known; entropy expected afterwards is
-    /// today's less that. A place is worth what it tells for its `cost`, in any unit: one that has to be built first costs more than a boot.
+    /// today's less that. A place is worth what it tells for its `cost`, in any unit: one that has to be built first costs more than a boot; and what it tells,
+    /// it tells only if it can be tested.
     #[must_use]
     pub fn next(&self, posterior: &Posterior, cost: impl Fn(usize) -> f64) -> usize {
         let Posterior { first_bad, before: _, bad, good } = posterior;
@@ -271,6 +282,7 @@ impl Search {
         // The first bad one is at or before a position: it's bad. Else it's good. At first it's good for all.
         let (mut hangs, mut noise) =
             per_position().fold((0.0, 0.0), |(hangs, noise), (share, _, good)| (hangs + share * good, noise + share * entropy(good)));
+        let testable = self.testable();
         let mut best = (f64::NEG_INFINITY, self.positions() - 1);
         let mut cached = (f64::NAN, f64::NAN, 0.0);
         for (position, (share, bad, good)) in per_position().enumerate() {
@@ -282,12 +294,39 @@ impl Search {
             if self.untestable[position] {
                 continue;
             }
-            let worth = (entropy(hangs) - noise) / cost(position);
+            let worth = (entropy(hangs) - noise) * testable[position] / cost(position);
             if worth > best.0 {
                 best = (worth, position);
             }
         }
         best.1
+    }
+}
+
+impl Search {
+    /// The probability that a position can be tested, as far as its neighbours tell. What can't be tested comes in stretches: from the commit that breaks the
+    /// build to the one that mends it. Of a stretch of which `n` positions are known, all lengths being as likely (on a logarithmic scale), one
+    /// goes on for `d` more with a probability of n / (n + d): Gott's argument (Nature 363, 1993), one-sided. What was tested ends it.
+    fn testable(&self) -> Vec<f64> {
+        let mut guesses = vec![1.0; self.positions()];
+        let mut start = 0;
+        for end in 0..=self.positions() {
+            if self.seen.get(end).is_some_and(|seen| seen.trials() == 0) {
+                continue;
+            }
+            let left_out: Vec<usize> = (start..end).filter(|position| self.untestable[*position]).collect();
+            if let (Some(first), Some(last)) = (left_out.first(), left_out.last()) {
+                let known = (last - first + 1) as f64;
+                for position in start..end {
+                    let after = left_out.partition_point(|other| *other < position);
+                    let neighbours = left_out[..after].last().into_iter().chain(left_out.get(after));
+                    let distance = neighbours.map(|other| position.abs_diff(*other)).min().unwrap_or_default() as f64;
+                    guesses[position] = distance / (distance + known);
+                }
+            }
+            start = end + 1;
+        }
+        guesses
     }
 }
 

@@ -52,6 +52,18 @@ impl Line {
 
     /// A search to its end; the good end hangs at a rate of its own.
     fn ended(self, confidence: f64, first_bad: usize, good_end: f64, random: &mut Random) -> (Answer, u64) {
+        self.troubled(confidence, first_bad, good_end, 0..0, random)
+    }
+
+    /// The same, all trials of a while invalid.
+    fn troubled(
+        self,
+        confidence: f64,
+        first_bad: usize,
+        good_end: f64,
+        trouble: std::ops::Range<u64>,
+        random: &mut Random,
+    ) -> (Answer, u64) {
         let mut hunt = Hunt::new(self.positions, Design { confidence, max_trials: ENOUGH });
         loop {
             let posterior = hunt.search().posterior();
@@ -65,7 +77,7 @@ impl Line {
                 Place::At(position) if position >= first_bad => self.hang_rate,
                 Place::At(_) => 0.0,
             };
-            let outcome = if random.unit() < self.invalid {
+            let outcome = if random.unit() < self.invalid || trouble.contains(&hunt.trials()) {
                 Outcome::Unknown(Unknown::Invalid)
             } else if random.unit() < rate {
                 Outcome::Hang
@@ -149,7 +161,6 @@ fn wrong_answers_are_as_rare_as_promised() {
     }
 }
 
-/// The bug came with the first position: then nothing but the good end's trials speaks for it.
 #[test]
 fn a_higher_confidence_is_held_too() {
     let mut random = Random::new(11);
@@ -166,6 +177,7 @@ fn a_higher_confidence_is_held_too() {
     }
 }
 
+/// The bug came with the first position: then nothing but the good end's trials speaks for it.
 #[test]
 fn a_good_end_that_hangs_is_found_out() {
     let mut random = Random::new(12);
@@ -213,6 +225,56 @@ fn invalid_trials_by_chance_leave_nothing_out() {
     };
     let lost = (0..searches).filter(|number| lost(&line.ended(CONFIDENCE, number % 10, 0.0, &mut random).0)).count();
     assert!(lost <= 3, "{lost} of {searches} searches lost a position or an end");
+}
+
+/// So does a while in which this machine is in trouble.
+#[test]
+fn a_while_of_invalid_trials_leaves_nothing_out() {
+    let mut random = Random::new(15);
+    let line = Line { positions: 30, hang_rate: 0.3, invalid: 0.0 };
+    let searches = 200;
+    let lost = |number: usize, random: &mut Random| {
+        let begin = 2 + random.below(40) as u64;
+        let answer = line.troubled(CONFIDENCE, number % 30, 0.0, begin..begin + 4 + number as u64 % 4, random).0;
+        !matches!(answer, Answer::Found(culprit) if culprit.positions.clone().count() == 1)
+    };
+    let lost = (0..searches).filter(|number| lost(*number, &mut random)).count();
+    assert!(lost <= 30, "{lost} of {searches} searches lost a position or an end");
+}
+
+/// A commit breaks the build, and a later one mends it: what lies between isn't tried one by one.
+#[test]
+fn a_stretch_that_cannot_be_built_costs_few_builds() {
+    for (positions, broken, first_bad, hang_rate) in [
+        (1000, 400..600, 700, 1.0),
+        (500, 200..300, 100, 0.5),
+        (500, 200..300, 250, 0.8),
+        (10_000, 4000..6000, 9000, 1.0),
+        (26, 11..12, 14, 0.8),
+    ] {
+        let mut random = Random::new(16);
+        let mut hunt = Hunt::new(positions, Design { confidence: CONFIDENCE, max_trials: ENOUGH });
+        let mut failed = 0;
+        let answer = loop {
+            let posterior = hunt.search().posterior();
+            if let Some(answer) = hunt.answer(&posterior) {
+                break answer;
+            }
+            let place = hunt.next(&posterior, |_| 1.0);
+            match place {
+                Place::At(position) if broken.contains(&position) => {
+                    hunt.leave_out(place);
+                    failed += 1;
+                }
+                Place::At(position) if position >= first_bad && random.unit() < hang_rate => hunt.record(place, Outcome::Hang),
+                Place::At(_) | Place::GoodEnd => hunt.record(place, Outcome::Pass),
+            }
+        };
+        // One that is broken can only be told from its neighbours by having tried all of them.
+        let most = if broken.contains(&first_bad) { broken.len() } else { 12 };
+        assert!(matches!(&answer, Answer::Found(found) if found.positions.contains(&first_bad)), "{positions}: {answer:?}");
+        assert!(failed <= most, "{positions}: {failed} of {} builds failed, {} trials", broken.len(), hunt.trials());
+    }
 }
 
 /// Ten thousand positions, few searches: that it ends, and takes no more boots than it should.

@@ -74,8 +74,10 @@ proptest! {
         let testable: Vec<_> = (0..search.positions()).filter(|position| !search.untestable[*position]).collect();
         let chosen = search.next(&search.posterior(), |_| 1.0);
         prop_assert!(testable.contains(&chosen));
-        let least = testable.iter().map(|position| expected_entropy(&search, *position)).fold(f64::INFINITY, f64::min);
-        prop_assert!(expected_entropy(&search, chosen) < least + 1e-9);
+        let (now, guesses) = (search.posterior().entropy(), search.testable());
+        let told = |position: usize| (now - expected_entropy(&search, position)) * guesses[position];
+        let most = testable.iter().map(|position| told(*position)).fold(f64::NEG_INFINITY, f64::max);
+        prop_assert!(told(chosen) > most - 1e-9);
     }
 
     /// The posterior is of the tallies: a search that is resumed from its saved state goes on where it was.
@@ -102,6 +104,23 @@ fn a_hang_rules_out_what_comes_later_and_passes_only_fade() {
     search.record(9, passes(40));
     let unsure: f64 = search.posterior().first_bad[..3].iter().sum();
     assert!(sure < 0.25 && unsure > 0.4, "{sure} {unsure}");
+}
+
+#[test]
+fn what_cannot_be_tested_is_guessed_to_go_on_for_as_long_as_it_is_known() {
+    let mut search = Search::new(100, Rates::default());
+    assert!(search.testable().iter().all(|guess| *guess == 1.0));
+    search.leave_out(50);
+    let guesses = search.testable();
+    assert_eq!([guesses[50], guesses[49], guesses[53], guesses[59]], [0.0, 0.5, 0.75, 0.9]);
+    search.leave_out(59);
+    let guesses = search.testable();
+    // Ten are known: from one end of them to ten further it's an even bet, and in between it is none.
+    assert_eq!([guesses[40], guesses[69], guesses[54]], [0.5, 0.5, 4.0 / 14.0]);
+    // What was tested ends it.
+    search.record(62, Tally { hang: 0, pass: 1 });
+    let guesses = search.testable();
+    assert_eq!([guesses[61], guesses[62], guesses[63]], [2.0 / 12.0, 1.0, 1.0]);
 }
 
 #[test]
