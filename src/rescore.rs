@@ -93,7 +93,7 @@ pub fn rescore(folder: &Path, saved: &Report) -> Rescored {
     report.proof = saved.proof.as_ref().map(|proof| proved(proof, &report, &loads, &mut changes));
     if let Some(before) = &saved.search {
         let order: Vec<TrialId> = before.trials.iter().map(|trial| trial.trial.clone()).collect();
-        let now = Course::of(before.setup.clone(), &report.kernels, &order).report();
+        let now = Course::of(before.setup.clone(), &report.kernels, &order, &before.went_on).report();
         // A number that was written and read isn't the same to the last bit.
         if now.told() != before.told() {
             changes.push(format!("the search said: {}; it says: {}", before.told(), now.told()));

@@ -206,7 +206,8 @@ impl Run<'_> {
                 bail!(OtherSearch { what: what.to_owned(), command: before.command.clone() });
             }
             forget_unfinished(&self.out, before).with_context(|| format!("removing what was cut short in {}", self.out.display()))?;
-            report = Report { complete: false, ..(**before).clone() };
+            // Its arguments may have been added to.
+            report = Report { complete: false, command: report.command, ..(**before).clone() };
         }
         let mut built: BTreeMap<Name, Built> = BTreeMap::new();
         // What can't be built isn't tried again for each kernel that extends it.

@@ -21,8 +21,8 @@ use hangproof::event::Events;
 use hangproof::evidence::At;
 use hangproof::fault::Whose;
 use hangproof::oracle::{Fault, Observation};
-use hangproof::plan::Cell;
-use hangproof::report::{KernelReport, NotBuilt, Point, Report, SearchAnswer, SearchSetup, TrialReport};
+use hangproof::plan::{Cell, TrialId};
+use hangproof::report::{Course, KernelReport, NotBuilt, Point, Report, SearchAnswer, SearchSetup, TrialReport};
 use hangproof::source::history::Repository;
 use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Modules, Name, Source, Toolchain};
 
@@ -279,6 +279,8 @@ async fn a_search_that_was_cut_anywhere_is_known_from_its_report() {
                 let position = setup.points.iter().position(|point| point.kernel == trial.kernel);
                 // The eighth hangs, every second time; one shows nothing, and another's trials are invalid, which is its own doing.
                 let observation = match position {
+                    // This machine is in trouble for a while.
+                    _ if (12..18).contains(&cuts) => Observation::Invalid { fault: Fault::Host, reason: "no room".to_owned() },
                     Some(5) => Observation::Crash { title: "BUG".to_owned(), at: At(5) },
                     Some(6) => Observation::Invalid { fault: Fault::Reproducer, reason: "it needs a file".to_owned() },
                     Some(7..) if trial.repeat % 2 == 1 => course::hang(),
@@ -289,9 +291,16 @@ async fn a_search_that_was_cut_anywhere_is_known_from_its_report() {
                 let (evidence, seconds) = (PathBuf::new(), 1.0);
                 kernel.results.push(TrialReport { trial, observation, seconds, evidence, repeated: false, calibrates: false });
                 report.search = Some(searching.report());
-                let saved: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
-                assert_eq!(Searching::new(setup.clone(), Some(&saved), 1).report(), searching.report());
                 cuts += 1;
+                if cuts % 7 == 0 {
+                    // It is killed, and goes on; what it did so far is in its report then, too.
+                    let saved: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+                    searching = Searching::new(setup.clone(), Some(&saved), 1);
+                    report.search = Some(searching.report());
+                }
+                let saved = report.search.as_ref().unwrap();
+                let order: Vec<_> = saved.trials.iter().map(|trial| trial.trial.clone()).collect();
+                assert_eq!(Course::of(setup.clone(), &report.kernels, &order, &saved.went_on).report(), searching.report());
             }
         }
     }
@@ -488,6 +497,29 @@ async fn what_is_skipped_is_not_tested_and_may_be_the_one() {
     assert!(report.trials.iter().all(|trial| !setup.skip.contains(&trial.trial.kernel)));
     assert_eq!(report.left_out[&setup.skip[0]], "skipped, as --skip says");
     assert_eq!(report.git_bisect_log().unwrap().matches("\ngit bisect skip ").count(), 2);
+}
+
+/// The same kernel crashes wherever it runs: that is found out once.
+#[tokio::test]
+async fn what_is_wrong_with_a_kernel_is_wrong_with_the_same_one() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    (0..20).for_each(|number| drop(history.commit(&format!("change {number}"))));
+    let (setup, _) = history.over(&first, "main", false).await;
+    let kernel = |position: usize| &setup.points[position].kernel;
+    let mut course = Course::new(setup.clone());
+    [5, 6, 7, 9].into_iter().for_each(|position| course.built(kernel(position), Some("one")));
+    course.built(kernel(10), Some("another"));
+    let trial = |position: usize, repeat| TrialId { kernel: kernel(position).clone(), mitigation: None, repeat, attempt: 1 };
+    // One of them passed once.
+    course.take(&trial(9, 1), &course::pass());
+    let crash = Observation::Crash { title: "BUG".to_owned(), at: At(5) };
+    (1..=3).for_each(|repeat| course.take(&trial(6, repeat), &crash));
+    course.built(kernel(8), Some("one"));
+    let left_out = course.report().left_out;
+    let positions: Vec<_> = (0..20).filter(|position| left_out.contains_key(kernel(*position))).collect();
+    assert_eq!(positions, [5, 6, 7, 8]);
+    assert_eq!(left_out[kernel(7)], format!("the same kernel as {}: BUG (at 0.005 s) (crash)", kernel(6)));
 }
 
 /// Beside others that have it, a commit without its configuration is one that can't be built; it is no reason to stop a bisection.

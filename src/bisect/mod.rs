@@ -90,8 +90,11 @@ impl Searching {
             counts && recorded.iter().all(|trial| trial.trial != result.trial)
         });
         let order: Vec<TrialId> = recorded.iter().map(|trial| &trial.trial).chain(waiting.map(|result| &result.trial)).cloned().collect();
-        let mut course = Course::of(setup, kernels, &order);
-        course.go_on();
+        let went_on = before.and_then(|before| before.search.as_ref()).map_or(&[][..], |search| &search.went_on);
+        let mut course = Course::of(setup, kernels, &order, went_on);
+        if before.is_some() {
+            course.go_on();
+        }
         // Trials that were repeated or cut short have numbers too.
         let last = |kernel: &KernelReport| Some((kernel.name.clone(), kernel.results.iter().map(|result| result.trial.repeat).max()?));
         let starts = Starts::after(kernels.iter().filter_map(last).collect());

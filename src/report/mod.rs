@@ -397,6 +397,12 @@ impl Report {
         if report.rules > RULES {
             return Err(LoadError::Rules { path, rules: report.rules, known: RULES, hangproof: report.hangproof });
         }
+        if let Some(SearchReport { setup, .. }) = &report.search
+            && (setup.points.is_empty() || !(0.5..1.0).contains(&setup.design.confidence))
+        {
+            let problem = "its search has no line, or a confidence that is none".to_owned();
+            return Err(LoadError::Damaged { path, problem });
+        }
         Ok(report)
     }
 }

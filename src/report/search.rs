@@ -157,6 +157,9 @@ pub struct SearchReport {
     pub hang: Option<Signature>,
     /// The trials that count, in the order in which they were started.
     pub trials: Vec<SearchTrial>,
+    /// After how many of these trials it went on, having been cut short.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub went_on: Vec<usize>,
     /// Hangs and passes of the good end.
     pub good_end: Tally,
     /// The likeliest ones, the likeliest first: what is found, and the runners-up.
@@ -186,7 +189,9 @@ pub struct Course {
     hunt: Hunt,
     reading: Reading,
     trials: Vec<SearchTrial>,
-    signatures: BTreeMap<String, Place>,
+    went_on: Vec<usize>,
+    // Of what runs: where it runs, in the order in which that was found out.
+    signatures: HashMap<String, Vec<Name>>,
     left_out: BTreeMap<Name, String>,
     // What the last trial of each that showed nothing said.
     unclear: BTreeMap<Name, String>,
@@ -199,16 +204,17 @@ impl Course {
         let points = setup.points.iter().enumerate().map(|(position, point)| (point.kernel.clone(), Place::At(position)));
         let places = points.chain([(setup.good_end.kernel.clone(), Place::GoodEnd)]).collect();
         let hunt = Hunt::new(setup.points.len(), setup.design);
-        let (trials, signatures, left_out, unclear) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (trials, signatures, left_out, unclear) = (Vec::new(), HashMap::new(), BTreeMap::new(), BTreeMap::new());
         let skip = setup.skip.clone();
-        let mut course = Self { setup, places, hunt, reading: Reading::default(), trials, signatures, left_out, unclear };
+        let reading = Reading::default();
+        let mut course = Self { setup, places, hunt, reading, trials, went_on: Vec::new(), signatures, left_out, unclear };
         skip.iter().for_each(|kernel| course.leave_out(kernel, "skipped, as --skip says".to_owned()));
         course
     }
 
-    /// A search with what was built and seen, the trials in the order in which they were started.
+    /// A search with what was built and seen, the trials in the order in which they were started; it went on after so many of them.
     #[must_use]
-    pub fn of(setup: SearchSetup, kernels: &[KernelReport], order: &[TrialId]) -> Self {
+    pub fn of(setup: SearchSetup, kernels: &[KernelReport], order: &[TrialId], went_on: &[usize]) -> Self {
         let mut course = Self::new(setup);
         for kernel in kernels {
             match &kernel.build {
@@ -217,10 +223,16 @@ impl Course {
             }
         }
         let observed = observed(kernels);
-        for trial in order {
+        for (number, trial) in order.iter().enumerate() {
+            if went_on.contains(&number) {
+                course.go_on();
+            }
             if let Some(observation) = observed.get(trial) {
                 course.take(trial, observation);
             }
+        }
+        if went_on.contains(&order.len()) {
+            course.go_on();
         }
         course
     }
@@ -228,6 +240,11 @@ impl Course {
     /// The search goes on after somebody has looked.
     pub fn go_on(&mut self) {
         self.hunt.go_on();
+        if self.went_on.last() != Some(&self.trials.len()) {
+            self.went_on.push(self.trials.len());
+        }
+        let (places, hunt) = (&self.places, &self.hunt);
+        self.left_out.retain(|kernel, _| places.get(kernel).is_some_and(|place| *place != Place::GoodEnd || hunt.is_left_out(*place)));
     }
 
     /// The search itself.
@@ -262,10 +279,36 @@ impl Course {
     pub fn built(&mut self, kernel: &Name, signature: Option<&str>) {
         let (Some(place), Some(signature)) = (self.places.get(kernel).copied(), signature) else { return };
         let whole = format!("{signature} {}", self.point(place).boot_arguments.join(" "));
-        match self.signatures.get(&whole) {
-            Some(known) => self.hunt.same(*known, place),
-            None => drop(self.signatures.insert(whole, place)),
+        let twins = self.signatures.entry(whole).or_default();
+        if let Some(known) = twins.first().and_then(|twin| self.places.get(twin)) {
+            self.hunt.same(*known, place);
         }
+        twins.push(kernel.clone());
+        self.leave_out_twins();
+    }
+
+    /// What was left out for what its trials showed, is left out wherever the same kernel runs. What showed something itself, and an end, stays.
+    fn leave_out_twins(&mut self) {
+        let mut found = Vec::new();
+        for twins in self.signatures.values().filter(|twins| twins.len() > 1) {
+            let Some((known, why)) = twins.iter().find_map(|kernel| {
+                let why = self.unclear.get(kernel).filter(|_| self.left_out.contains_key(kernel) && !self.setup.skip.contains(kernel))?;
+                Some((kernel, why))
+            }) else {
+                continue;
+            };
+            for twin in twins.iter().filter(|twin| !self.left_out.contains_key(*twin)) {
+                match self.places.get(twin) {
+                    Some(Place::At(position))
+                        if position + 1 < self.setup.points.len() && self.hunt.search().seen(*position).trials() == 0 =>
+                    {
+                        found.push((twin.clone(), format!("the same kernel as {known}: {why}")));
+                    }
+                    Some(Place::At(_) | Place::GoodEnd) | None => {}
+                }
+            }
+        }
+        found.into_iter().for_each(|(kernel, why)| self.leave_out(&kernel, why));
     }
 
     /// A kernel can't be built.
@@ -305,6 +348,7 @@ impl Course {
                 self.left_out.entry(kernel.clone()).or_insert_with(|| why.clone());
             }
         }
+        self.leave_out_twins();
     }
 
     /// The search so far.
@@ -326,6 +370,7 @@ impl Course {
         SearchReport {
             hang: self.reading.hang().cloned(),
             trials: self.trials.clone(),
+            went_on: self.went_on.clone(),
             good_end: self.hunt.good_end(),
             likeliest: self.likeliest(&posterior),
             left_out: self.left_out.clone(),
