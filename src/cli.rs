@@ -37,7 +37,7 @@ use crate::spec::{
     Definitions, Expected, Kernel, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load, load_for, nearest,
 };
 use crate::store::{Store, StoreError};
-use crate::text::plain;
+use crate::text::{for_a_shell, plain};
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
 
@@ -100,8 +100,10 @@ enum Command {
     Prove(ProveArguments),
     /// Run a kernel that hangs, and propose how long a trial of the pipeline should last and how many a proof takes
     Calibrate(CalibrateArguments),
+    #[command(mut_arg("out", |out| out.help("Folder for the results; must not hold a report [default: runs/PIPELINE-TIME; begun inside the repository, below .git/hangproof]")))]
     /// Find the commit, kernel, patch or configuration symbol that brought a hang, with a reproducer that doesn't always hang
     Bisect(BisectArguments),
+    #[command(mut_arg("out", |out| out.help("Folder that holds the steps' folders, COMMIT-TIME [default: runs; inside the repository, .git/hangproof]")))]
     /// Test the checked-out commit for `git bisect run`: exits with 0 for good, 1 for bad, 125 if that can't be told, 128 for our own trouble
     BisectStep(StepArguments),
     /// Judge a run's saved evidence again, without a VM: exits as the verdicts are now, or with 2 if the report says otherwise than its evidence although
@@ -452,7 +454,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         sound(kernels, [&prepared.pipeline])?;
         claim(&prepared.out, &mut progress, prepared.goes_on)?;
         if prepared.goes_on {
-            bisect::take_up(prepared)?;
+            bisect::take_up(prepared, &events)?;
         }
     }
     let shown = tokio::spawn(progress.show(stream));
@@ -773,7 +775,7 @@ async fn run_pipeline(store: &Store, prepared: Prepared, events: &Events, stop: 
     let exit = if ended.interrupted { Exit::Interrupted } else { ended.report.exit() };
     let go_on = match &ended.report.search {
         Some(SearchReport { answer: None, .. }) => {
-            format!("\nto go on: {} --out {} --resume", ended.report.command, quoted(out.display().to_string()))
+            format!("\nto go on: {} --out {} --resume", ended.report.command, for_a_shell(&out.display().to_string()))
         }
         Some(_) | None => String::new(),
     };
@@ -797,7 +799,12 @@ fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Resul
     };
     if goes_on {
         return progress.log_on(out).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => anyhow!(Usage(format!("{}: another hangproof goes on with it", out.display()))),
+            std::io::ErrorKind::WouldBlock => {
+                anyhow!(Usage(format!("{}: another hangproof works in it: wait until that has ended, or stop it", out.display())))
+            }
+            std::io::ErrorKind::NotFound => {
+                anyhow!(Usage(format!("{} holds no search to go on with: leave out --resume, or name its folder", out.display())))
+            }
             _ => unusable(error),
         });
     }
@@ -835,22 +842,26 @@ fn real(path: &Path) -> std::io::Result<PathBuf> {
 
 /// Removes the folder of a run that came to nothing, so that the same command can be given again.
 fn give_back(out: &Path) {
-    if !out.join(report::FILE).exists() {
-        let _ = std::fs::remove_file(out.join(crate::progress::EVENTS));
+    let came_to_nothing = match Report::load(out) {
+        Ok(report) => {
+            report.kernels.iter().all(|kernel| kernel.build.is_none() && kernel.build_error.is_none() && kernel.results.is_empty())
+        }
+        Err(_) => !out.join(report::FILE).exists(),
+    };
+    if came_to_nothing {
+        // Only what a run makes before its first kernel.
+        for file in [report::FILE, crate::progress::EVENTS] {
+            let _ = std::fs::remove_file(out.join(file));
+        }
+        let _ = std::fs::remove_dir_all(out.join(report::PIPELINE));
         let _ = std::fs::remove_dir(out);
     }
-}
-
-/// A word for a shell.
-fn quoted(word: String) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The command that repeats the run, quoted for a shell: as it was given, but for the folder of the results, which is taken now.
 fn command_line() -> String {
     let words = repeatable(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
-    std::iter::once("hangproof".to_owned()).chain(words.into_iter().map(quoted)).collect::<Vec<_>>().join(" ")
+    std::iter::once("hangproof".to_owned()).chain(words.iter().map(|word| for_a_shell(word))).collect::<Vec<_>>().join(" ")
 }
 
 /// The words without `--out DIR`, in all its forms, and `--resume`.

@@ -16,8 +16,22 @@ pub fn in_one_line(message: &str) -> String {
     if !first.ends_with(':') {
         return plain(first);
     }
-    let listed: Vec<&str> = lines.take_while(|line| line.starts_with(' ')).map(str::trim).collect();
+    let mut listed: Vec<String> = lines.take_while(|line| line.starts_with(' ')).map(|line| line.trim().to_owned()).collect();
+    if listed.len() > LISTED + 1 {
+        let more = listed.split_off(LISTED).len();
+        listed.push(format!("and {more} more"));
+    }
     plain(format!("{first} {}", listed.join("; ")).trim_end_matches([':', ' ']))
+}
+
+/// How much of a list goes on one line.
+const LISTED: usize = 3;
+
+/// A word for a shell.
+#[must_use]
+pub fn for_a_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", plain(word).replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
@@ -34,5 +48,14 @@ mod tests {
         assert_eq!(in_one_line("2 symbols did not stick:\n  A: one\n  B: two\nturn on what"), "2 symbols did not stick: A: one; B: two");
         assert_eq!(in_one_line("make failed\n  a log"), "make failed");
         assert_eq!([in_one_line("nothing:"), in_one_line("")], ["nothing", ""]);
+        assert_eq!(in_one_line("5:\n  1\n  2\n  3\n  4\n  5"), "5: 1; 2; 3; and 2 more");
+    }
+
+    #[test]
+    fn a_word_for_a_shell_is_one_word() {
+        assert_eq!(
+            [for_a_shell("a/b.c"), for_a_shell("a b"), for_a_shell("it's"), for_a_shell("")],
+            ["a/b.c", "'a b'", r"'it'\''s'", "''"]
+        );
     }
 }

@@ -23,7 +23,7 @@ use hangproof::fault::Whose;
 use hangproof::oracle::{Fault, Observation};
 use hangproof::plan::{Cell, TrialId};
 use hangproof::report::{Course, KernelReport, NotBuilt, Point, Report, SearchAnswer, SearchSetup, TrialReport};
-use hangproof::source::history::Repository;
+use hangproof::source::history::{HistoryError, Repository};
 use hangproof::spec::{Configuration, ConfigurationBase, Definitions, Kernel, Modules, Name, Source, Toolchain};
 
 /// A history of the tiny kernel in a repository of its own.
@@ -160,6 +160,11 @@ async fn a_repository_that_cannot_be_searched_is_refused_with_a_remedy() {
     tell("swapped", &definitions, repository, [&second, &first], false).await;
     tell("swapped, for a fix", &definitions, repository, [&second, &first], true).await;
     tell("one commit", &definitions, repository, ["main", &second], false).await;
+    history.git(&["switch", "--quiet", "--orphan", "orphan"]);
+    let orphan = history.commit("from nothing");
+    history.git(&["switch", "--quiet", "main"]);
+    tell("unrelated", &definitions, repository, ["orphan", "main"], false).await;
+    tell("the inside of git", &definitions, &repository.join(".git"), ["main~1", "main"], false).await;
     tell("apart", &definitions, repository, [&second, "side"], false).await;
     tell("unknown", &definitions, repository, ["main~1", "no-such"], false).await;
     tell("an option", &definitions, repository, ["--output=/tmp/x", "main"], false).await;
@@ -180,7 +185,7 @@ async fn a_repository_that_cannot_be_searched_is_refused_with_a_remedy() {
     history.git(&["config", "--unset", "extensions.partialClone"]);
     fs::write(repository.join("docs/readme"), "changed").unwrap();
     tell("dirty", &definitions, repository, ["main~1", "main"], false).await;
-    insta::assert_snapshot!(told.join("\n").replace(&merged[..12], "MERGED"));
+    insta::assert_snapshot!(told.join("\n").replace(&merged[..12], "MERGED").replace(&orphan[..12], "ORPHAN"));
     assert_eq!(fs::read_to_string(repository.join("docs/readme")).unwrap(), "changed");
 }
 
@@ -440,6 +445,19 @@ fn hangproof(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().unwrap()
 }
 
+/// What a search leaves that failed before its first kernel was built: nothing, so that it can be begun again.
+#[test]
+fn a_search_that_came_to_nothing_leaves_its_folder() {
+    let history = History::new();
+    history.change("mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
+    let out = history.bench.path("out");
+    let over = ["--toolchain", "debian-6.1=host:gcc-77", "bisect", "ext4-oom", "--good", "main~1", "--bad", "main", "--out"];
+    let output = hangproof(&history.repository, &[&over[..], &[out.to_str().unwrap()]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("gcc-77"), "{said}");
+    assert!(!out.exists(), "{:?}", fs::read_dir(&out).unwrap().collect::<Vec<_>>());
+}
+
 /// `git bisect run` takes 1 to 127 for bad or untestable: whatever else is wrong has to stop it.
 #[test]
 fn a_step_that_cannot_answer_stops_the_bisection() {
@@ -462,6 +480,7 @@ fn arguments_that_mean_nothing_are_refused() {
     let over = ["bisect", "ext4-oom", "--good", &first, "--bad", "main"];
     let with = |more: &[&'static str]| over.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
     let kernels = |more: &[&'static str]| ["bisect", "ext4-oom", "--over", "kernels"].iter().chain(more).copied().collect::<Vec<_>>();
+    fs::create_dir_all(history.bench.path("trials-only/trials")).unwrap();
     let mut told = Vec::new();
     for (what, arguments, foreign) in [
         ("a repository over kernels", kernels(&["--repo", "."]), false),
@@ -469,6 +488,11 @@ fn arguments_that_mean_nothing_are_refused() {
         ("no commit skipped", with(&["--skip", "no-such"]), false),
         ("a kernel skipped that is none of the line", kernels(&["--skip", "no-such"]), false),
         ("the repository for the results", with(&["--out", "."]), false),
+        ("a folder of it for the results", with(&["--out", "docs"]), false),
+        ("git's folder, by another way", with(&["--out", "docs/../.git/refs"]), false),
+        ("where others have their folders", with(&["--out", ".git/hangproof"]), false),
+        ("no search to go on with", with(&["--out", "../no-such", "--resume"]), false),
+        ("trials without a report", with(&["--out", "../trials-only", "--resume"]), false),
         ("somebody else's repository", with(&[]), true),
     ] {
         let mut hangproof = command(&history.repository, &arguments);
@@ -532,7 +556,12 @@ async fn a_commit_without_its_configuration_is_unbuildable() {
     let repository = Repository::open(&history.repository).await.unwrap();
     let head = repository.commit("HEAD").await.unwrap();
     let commits = Commits::new(&definitions, &name, repository, std::iter::once(&head)).unwrap();
-    commits.check_source(&head).await.unwrap();
+    // Where no commit has it, the answer for all would be the same.
+    assert!(matches!(commits.check_step(&head).await, Err(HistoryError::Lacks { .. })));
+    fs::write(history.repository.join("vendor.config"), "CONFIG_EXT4=y\n").unwrap();
+    history.commit("a configuration");
+    history.git(&["bisect", "start", "main", &head.id]);
+    commits.check_step(&head).await.unwrap();
     let axis = Axis::Commits(Box::new(commits));
     let error = history.build_with(&axis, &definitions, &Commits::kernel(&head)).await.unwrap_err();
     let expected = "the source has no configuration vendor.config: it comes with the distribution's source package; bring it with \

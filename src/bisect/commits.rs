@@ -45,6 +45,13 @@ struct Link {
 /// Files that may differ: with more, building anew is about as fast, and a chain of differences ends.
 const FAR: usize = 6000;
 
+/// What the top of a kernel's source holds.
+const SOURCE: [&str; 2] = ["Makefile", "Kconfig"];
+
+fn is_source(file: &Path) -> bool {
+    SOURCE.iter().any(|other| file == Path::new(other))
+}
+
 /// How many built commits are compared with a new one.
 const COMPARED: usize = 24;
 
@@ -125,17 +132,18 @@ impl Commits {
         name_of(&commit.id)
     }
 
-    /// Refuses a commit that has nothing to build.
-    ///
-    /// # Errors
-    /// When it is one.
-    pub async fn check_source(&self, commit: &Commit) -> Result<(), HistoryError> {
-        for file in ["Makefile", "Kconfig"].map(Path::new) {
-            if !self.repository.holds(&commit.id, file).await? {
-                return Err(lacks(commit, file, "it is no kernel source: name a repository that holds one at its top".to_owned()));
+    /// The first file that a kernel needs and a commit lacks.
+    async fn missing(&self, commit: &str) -> Result<Option<&Path>, HistoryError> {
+        let configuration = match &self.template.configuration.base {
+            ConfigurationBase::Vendor(file) => Some(&**file),
+            _ => None,
+        };
+        for file in SOURCE.map(Path::new).into_iter().chain(configuration) {
+            if !self.repository.holds(commit, file).await? {
+                return Ok(Some(file));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Refuses a commit that has nothing to build, or lacks what it is configured from.
@@ -143,23 +151,30 @@ impl Commits {
     /// # Errors
     /// When it is one.
     pub async fn check(&self, commit: &Commit) -> Result<(), HistoryError> {
-        self.check_source(commit).await?;
-        if let Some(file) = self.lacks_configuration(&commit.id).await? {
-            let name = &self.template.name;
-            let why = format!(
-                "{name} is configured from it: bring the file by `--configuration {name}=FILE`, or name another kernel by --kernel"
-            );
-            return Err(lacks(commit, file, why));
-        }
-        Ok(())
+        let Some(file) = self.missing(&commit.id).await? else { return Ok(()) };
+        let name = &self.template.name;
+        let why = if is_source(file) {
+            "it is no kernel source: name another commit, or a repository that holds a kernel at its top".to_owned()
+        } else {
+            format!("{name} is configured from it: bring the file by `--configuration {name}=FILE`, or name another kernel by --kernel")
+        };
+        Err(HistoryError::Lacks { commit: commit.short().to_owned(), file: file.display().to_string(), why })
     }
 
-    /// The file that the kernel is configured from, if a commit lacks it.
-    async fn lacks_configuration(&self, commit: &str) -> Result<Option<&Path>, HistoryError> {
-        match &self.template.configuration.base {
-            ConfigurationBase::Vendor(file) if !self.repository.holds(commit, file).await? => Ok(Some(file)),
-            _ => Ok(None),
+    /// The same for a commit that `git bisect` has checked out: if the ends of that bisection lack nothing, it is the commit's own lack, which its build tells.
+    ///
+    /// # Errors
+    /// When all of them lack something, or there is no bisection.
+    pub async fn check_step(&self, commit: &Commit) -> Result<(), HistoryError> {
+        let checked = self.check(commit).await;
+        if let Err(HistoryError::Lacks { .. }) = checked {
+            for end in self.repository.bisected().await? {
+                if self.missing(&end).await?.is_none() {
+                    return Ok(());
+                }
+            }
         }
+        checked
     }
 
     /// The repository.
@@ -187,8 +202,12 @@ impl Commits {
         jobs: usize,
     ) -> Result<Built, BuildError> {
         let Some(commit) = self.commits.get(kernel) else { return Err(BuildError::NoBase { base: kernel.clone() }) };
-        if let Some(file) = self.lacks_configuration(commit).await.map_err(history)? {
-            return Err(BuildError::NoVendor { path: file.to_owned(), kernel: self.template.name.clone() });
+        if let Some(file) = self.missing(commit).await.map_err(history)? {
+            return Err(if is_source(file) {
+                BuildError::NoSource { kernel: kernel.clone() }
+            } else {
+                BuildError::NoVendor { path: file.to_owned(), kernel: self.template.name.clone() }
+            });
         }
         let known: Vec<Link> = store.recall(&self.note).unwrap_or_default();
         let base = self.nearest(store, &known, commit).await?;
@@ -278,10 +297,6 @@ impl Commits {
         let patch = self.repository.difference(from, to).await.map_err(history)?;
         Ok(store.keep_file(Kept::Sources, &key, &patch)?)
     }
-}
-
-fn lacks(commit: &Commit, file: &Path, why: String) -> HistoryError {
-    HistoryError::Lacks { commit: commit.short().to_owned(), file: file.display().to_string(), why }
 }
 
 fn history(cause: HistoryError) -> BuildError {

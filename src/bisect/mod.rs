@@ -165,8 +165,7 @@ impl Searching {
     /// How far it is, by its report.
     #[must_use]
     pub fn progress(&self, report: &SearchReport) -> Event {
-        let likeliest =
-            report.likeliest.iter().take(3).map(|point| (point.point.what.chars().take(16).collect(), point.probability)).collect();
+        let likeliest = report.likeliest.iter().take(3).map(|point| (point.name().to_owned(), point.probability)).collect();
         let hunt = self.course.hunt();
         let missing = hunt.passes_missing(&hunt.search().posterior());
         let phase = match missing {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::axis::{Frame, defined, flattened, numbered, setup};
-use crate::build::config::{differences, request, without_modules};
+use crate::build::config::{Requests, differences, request, without_modules};
 use crate::build::{self, BuildError, Built};
 use crate::event::Events;
 use crate::input;
@@ -43,6 +43,7 @@ pub fn over_config(definitions: &mut Definitions, name: &Name, [old, new]: [&Pat
         if differences("", &text).is_empty() {
             bail!("{} is no configuration: it sets no CONFIG_ symbol; name a file such as a kernel's `.config`", path.display());
         }
+        Requests::default().read(&[path.to_owned()])?;
         Ok(match kernel.configuration.modules {
             Modules::Keep => text,
             Modules::Off => without_modules(&text),
@@ -58,9 +59,18 @@ pub fn over_config(definitions: &mut Definitions, name: &Name, [old, new]: [&Pat
         .context("reading its fragments")?;
     let fixed: Vec<(String, String)> = own.iter().flat_map(|text| differences("", text)).collect();
     let mut changes = differences(&read(old)?, &read(new)?);
-    changes.retain(|(symbol, _)| fixed.iter().all(|(other, _)| other != symbol));
+    let is_fixed = |symbol: &String| fixed.iter().any(|(other, _)| other == symbol);
+    let closed: Vec<String> = changes.iter().map(|(symbol, _)| symbol).filter(|symbol| is_fixed(symbol)).cloned().collect();
+    changes.retain(|(symbol, _)| !is_fixed(symbol));
     if changes.is_empty() {
-        bail!("{} and {} don't differ in what {name} leaves open", old.display(), new.display());
+        let mut remedy = "name two that differ".to_owned();
+        if !closed.is_empty() {
+            let (first, all) = (closed.iter().take(5).cloned().collect::<Vec<_>>().join(", "), closed.len());
+            let more = if all > 5 { format!(" and {} more", all - 5) } else { String::new() };
+            remedy =
+                format!("they differ in {first}{more}, which its fragments set: take it out of them, or name another kernel by --kernel");
+        }
+        bail!("{} and {} don't differ in what {name} leaves open: {remedy}", old.display(), new.display());
     }
     let first = numbered(name, "config", 0)?;
     let mut bare = flattened(&kernel, first.clone());

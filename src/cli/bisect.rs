@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum};
 
-use super::{Prepared, TrialArguments, Usage, fault, prepare_trials, share};
+use super::{Prepared, TrialArguments, Usage, fault, prepare_trials, real, share};
 use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernels, over_patches, recipe};
 use crate::event::Events;
 use crate::fault::Whose;
-use crate::report::{self, Report, SearchSetup, StepDesign, StepReport};
+use crate::report::{self, Point, Report, SearchSetup, StepDesign, StepReport};
 use crate::rescore::RULES;
 use crate::run::Plan;
 use crate::search::Design;
@@ -142,9 +142,16 @@ pub(super) async fn prepare(store: &Store, definitions: &Definitions, arguments:
 }
 
 /// Takes up what a search that was cut short left in its folder, which nobody else has now.
-pub(super) fn take_up(prepared: &mut Prepared) -> Result<()> {
+pub(super) fn take_up(prepared: &mut Prepared, events: &Events) -> Result<()> {
     if let Plan::Search(setup, _, before) = &mut prepared.plan {
         *before = resumed(&prepared.out, setup)?.map(Box::new);
+        let skipped = before.iter().filter_map(|before| before.search.as_ref()).flat_map(|search| &search.setup.skip);
+        for kernel in skipped {
+            if !setup.skip.contains(kernel) {
+                events.warn(format!("{kernel} is skipped, as it was before"));
+                setup.skip.push(kernel.clone());
+            }
+        }
     }
     Ok(())
 }
@@ -170,22 +177,12 @@ async fn line(
             let template = one_kernel(definitions, pipeline, kernel)?;
             let ends = both("two revisions of the repository")?;
             let (setup, commits) = over_commits(definitions, &template, repo.as_deref().unwrap_or(Path::new(".")), ends, frame).await?;
-            if let Some(out) = &common.out {
-                let (out, git) = (std::path::absolute(out)?, commits.repository().git_folder());
-                if out.starts_with(git) && !out.starts_with(git.join("hangproof")) {
-                    anyhow::bail!("{} lies in git's own folder: name another one with --out", out.display());
+            match &common.out {
+                Some(out) if real(out)? == commits.repository().git_folder().join("hangproof") => {
+                    anyhow::bail!("{} is for folders of searches that have no --out: name another one with --out", out.display());
                 }
-                if out.canonicalize().is_ok_and(|out| out == commits.repository().path()) {
-                    anyhow::bail!(
-                        "{} is the repository, where results would lie between its files: name another folder with --out",
-                        out.display()
-                    );
-                }
-            }
-            if common.out.is_none()
-                && let Some(out) = beside(commits.repository())
-            {
-                prepared.out = out.join(&prepared.out);
+                Some(out) => beside_its_files(commits.repository(), out).await?,
+                None => prepared.out = beside(commits.repository()).map_or_else(|| prepared.out.clone(), |out| out.join(&prepared.out)),
             }
             Ok((setup, Axis::Commits(Box::new(commits))))
         }
@@ -234,25 +231,42 @@ async fn line(
 async fn skipped(setup: &SearchSetup, axis: &Axis, skip: &[String]) -> Result<Vec<Name>> {
     let mut kernels = Vec::new();
     for what in skip {
-        let wanted = match axis {
-            Axis::Commits(commits) => commits.repository().commit(what).await?.id,
-            Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => what.clone(),
+        let commit = match axis {
+            Axis::Commits(commits) => Some(commits.repository().commit(what).await?.id),
+            Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => None,
         };
-        let ends = [Some(&setup.good_end), setup.points.last()];
-        if ends.into_iter().flatten().any(|end| end.what == wanted) {
-            anyhow::bail!("--skip {what}: it is an end, without which there is no search: name another end");
+        // Patches and symbols by their short names, too, as definitions and people write them.
+        let is_meant = |point: &Point| match &commit {
+            Some(commit) => point.what == *commit,
+            None => [Some(point.what.as_str()), point.what.strip_prefix("CONFIG_"), point.what.rsplit('/').next()].contains(&Some(what)),
+        };
+        if [Some(&setup.good_end), setup.points.last()].into_iter().flatten().any(is_meant) {
+            anyhow::bail!("--skip {what}: it is an end, without which there is no search: leave it out, or search between other ends");
         }
-        let Some(point) = setup.points.iter().find(|point| point.what == wanted) else {
-            let known = setup.points.iter().map(|point| point.what.as_str());
+        let (_, between) = setup.points.split_last().unwrap_or((&setup.good_end, &[]));
+        let Some(point) = between.iter().find(|point| is_meant(point)) else {
             let remedy = match axis {
                 Axis::Commits(_) => "name a commit between the ends, on their line of first parents".to_owned(),
-                Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => nearest(what, known),
+                Axis::Defined | Axis::Package(_) | Axis::Symbols(_) if between.is_empty() => "leave it out".to_owned(),
+                Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => nearest(what, between.iter().map(|point| point.what.as_str())),
             };
-            anyhow::bail!("--skip {what}: it is none of the line: {remedy}");
+            anyhow::bail!("--skip {what}: it is not on the line: {remedy}");
         };
         kernels.push(point.kernel.clone());
     }
     Ok(kernels)
+}
+
+/// Refuses a folder for results in which the repository, or git, has files.
+async fn beside_its_files(repository: &Repository, out: &Path) -> Result<()> {
+    let (real, git) = (real(out)?, repository.git_folder());
+    if real.starts_with(git) && !real.starts_with(git.join("hangproof")) {
+        anyhow::bail!("{} lies in git's own folder: name another one with --out", out.display());
+    }
+    if repository.tracks(&real).await? {
+        anyhow::bail!("{} holds files of the repository, between which results would lie: name another folder with --out", out.display());
+    }
+    Ok(())
 }
 
 /// Where results go if they would lie in the user's checkout: beside git's own state of a bisection.
@@ -265,10 +279,13 @@ fn beside(repository: &Repository) -> Option<PathBuf> {
 fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
     let unusable = |why: String| anyhow!(Usage(format!("{}: {why}", out.display())));
     if !out.join(report::FILE).exists() {
+        if out.join("trials").exists() {
+            return Err(unusable(format!("it holds trials, and its {} is gone: bring it back, or name another folder", report::FILE)));
+        }
         // It was cut short before there was anything to save.
         return Ok(None);
     }
-    let report = Report::load(out).map_err(|error| unusable(format!("{error}: there is no search to go on with: leave out --resume")))?;
+    let report = Report::load(out).map_err(|error| anyhow!(Usage(error.to_string())))?;
     let Some(search) = &report.search else { return Err(unusable("this is no search's folder: leave out --resume".to_owned())) };
     if report.rules != RULES {
         let (wrote, theirs) = (&report.hangproof, report.rules);
@@ -306,8 +323,10 @@ pub(super) async fn prepare_step(definitions: &Definitions, arguments: &StepArgu
         repository.whole().await?;
         let head = repository.commit("HEAD").await?;
         let commits = Commits::new(&prepared.definitions, &template, repository, std::iter::once(&head))?;
-        // One that lacks its configuration can't be built, which is an answer.
-        commits.check_source(&head).await?;
+        commits.check_step(&head).await?;
+        if let Some(out) = &common.out {
+            beside_its_files(commits.repository(), out).await?;
+        }
         anyhow::Ok((head, commits))
     };
     let (head, commits) = made.await.map_err(usage)?;

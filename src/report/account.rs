@@ -144,7 +144,7 @@ fn kernel_block(case: &Case, kernel: &KernelReport) -> Block {
         }
     }
     if build.unchanged_from_base {
-        fields.push(("note", "its patches change nothing that runs: it is its base".to_owned()));
+        fields.push(("note", "the same kernel, bit by bit, as its base: what differs isn't compiled".to_owned()));
     }
     fields.extend(build.toolchain.as_ref().map(|tools| ("compiler", tools.compiler.clone())));
     fields.extend(build.elf_signature.as_ref().map(|signature| ("vmlinux", format!("blake3 {signature} (loaded sections)"))));

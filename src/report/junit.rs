@@ -15,7 +15,7 @@ use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, 
 use super::account::NOT_THE_EVIDENCE;
 use super::case::{Case, Comparison, arm};
 use super::{KernelReport, ProofReport, TrialReport};
-use crate::oracle::Observation;
+use crate::oracle::{Fault, Observation};
 use crate::proof::Answer;
 use crate::text::plain;
 use crate::verdict::Verdict;
@@ -85,13 +85,16 @@ fn answers(proof: &ProofReport) -> TestSuite {
 }
 
 fn suite(case: &Case, kernel: &KernelReport) -> TestSuite {
+    let report = &case.report;
     let arm = arm(kernel);
     let mut suite = TestSuite::new(XmlString::new(&arm));
     let mut verdict = TestCase::new("verdict", status(kernel));
     verdict.set_classname(XmlString::new(&arm)).set_system_out(super::account::odds(&kernel.hang_rate));
     suite.add_test_case(verdict);
     // The last attempt is the trial; those before it are its reruns.
-    for last in kernel.results.iter().filter(|result| result.counts()) {
+    // One that was interrupted isn't one, if the run went on after it.
+    let interrupted = |result: &TrialReport| matches!(result.observation, Observation::Invalid { fault: Fault::User, .. });
+    for last in kernel.results.iter().filter(|result| result.counts() && !(report.complete && interrupted(result))) {
         let earlier = kernel.results.iter().filter(|result| result.repeated && result.trial.repeat == last.trial.repeat);
         let mut trial = TestCase::new(format!("trial {}", last.trial.repeat), trial_status(kernel, last, earlier));
         let damaged =

@@ -63,7 +63,7 @@ pub struct Patch {
 }
 
 /// The folder of what defines the trials, below the run's.
-pub(super) const PIPELINE: &str = "pipeline";
+pub(crate) const PIPELINE: &str = "pipeline";
 
 /// Largest reproducer that is kept.
 const LARGEST_SOURCE: u64 = 1 << 20;

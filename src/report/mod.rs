@@ -43,6 +43,7 @@ pub use self::case::{Case, Comparison, Damage, arm};
 pub use self::html::{PAGE, html};
 pub use self::json::json;
 pub use self::junit::junit;
+pub(crate) use self::kernels::PIPELINE;
 pub use self::kernels::{save_inputs, save_pipeline};
 pub use self::list::list;
 pub use self::load::LoadError;

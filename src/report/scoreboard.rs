@@ -46,7 +46,8 @@ pub fn scoreboard(report: &Report, width: Option<u16>, colour: bool) -> String {
     let unchanged = report.kernels.iter().filter(|kernel| kernel.build.as_ref().is_some_and(|build| build.unchanged_from_base));
     let mut noted = BTreeSet::new();
     for kernel in unchanged.filter(|kernel| noted.insert(&kernel.name)) {
-        text.push_str(&format!("note: the patches of {} change nothing that runs: it is its base\n", kernel.name));
+        let base = kernel.build.as_ref().and_then(|build| build.base.as_ref()).map_or("its base", |base| base.as_str());
+        text.push_str(&format!("note: {} is the same kernel, bit by bit, as {base}: what differs isn't compiled\n", kernel.name));
     }
     text
 }

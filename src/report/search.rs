@@ -455,10 +455,10 @@ impl SearchReport {
                     [only] => {
                         let role =
                             if self.setup.find_fix { format!("the {word} that repairs it") } else { format!("the first bad {word}") };
-                        format!("{role}: {} {}", only.what, only.title)
+                        format!("{role}: {}", self.named(only))
                     }
                     several => {
-                        let list: Vec<_> = several.iter().map(|point| format!("\n  {} {}", point.what, point.title)).collect();
+                        let list: Vec<_> = several.iter().map(|point| format!("\n  {}", self.named(point))).collect();
                         format!("the {first} {word} is one of these, which can't be told apart:{}\n", list.concat())
                     }
                 };
@@ -474,18 +474,36 @@ impl SearchReport {
         }
     }
 
+    /// A point and its title, a commit as git writes it.
+    fn named(&self, Point { what, title, .. }: &Point) -> String {
+        match self.setup.over {
+            _ if title.is_empty() => what.clone(),
+            Over::Commits { .. } => format!("{what} {title}"),
+            Over::Kernels | Over::Patches { .. } | Over::Config { .. } => format!("{what}: {title}"),
+        }
+    }
+
     fn refused(&self, why: Refusal) -> String {
         let [good, bad] = [Some(&self.setup.good_end), self.setup.points.last()].map(|end| end.map_or("?", |end| short(&end.what)));
         match why {
             Refusal::BadEndPasses => format!("{bad} doesn't hang, or hardly ever: name another bad end, or a longer --duration"),
             Refusal::GoodEndHangs => format!("{good} hangs in the same way: name another good end"),
             Refusal::Unknown(end) => {
-                let end = if end == End::Good { good } else { bad };
-                format!("{end} can't be tested, and it is an end: name another one")
+                let (end, point) = if end == End::Good { (good, Some(&self.setup.good_end)) } else { (bad, self.setup.points.last()) };
+                let why = point.and_then(|point| self.left_out.get(&point.kernel)).map_or_else(String::new, |why| format!(" ({why})"));
+                let remedy = match self.setup.over {
+                    Over::Commits { .. } | Over::Kernels => "mend that, or name another one",
+                    Over::Patches { .. } => "mend that: the line goes from no patch to all of them",
+                    Over::Config { .. } => "mend that, or name another configuration",
+                };
+                format!("{end} can't be tested, and it is an end{why}: {remedy}")
             }
             Refusal::Same => format!("{good} and {bad} are the same kernel, bit by bit (its vmlinux): what differs isn't compiled"),
-            Refusal::Trouble => "one invalid trial after the other: see the reasons above".to_owned(),
-            Refusal::Limit => "so many trials as were allowed, and no answer: --max-trials allows more".to_owned(),
+            Refusal::Trouble => {
+                "one invalid trial after the other: mend what the reasons above tell of, and go on with --resume; --skip leaves one out"
+                    .to_owned()
+            }
+            Refusal::Limit => "as many trials as were allowed, and no answer: --max-trials allows more, also with --resume".to_owned(),
         }
     }
 

@@ -317,11 +317,11 @@ impl Search {
             let left_out: Vec<usize> = (start..end).filter(|position| self.untestable[*position]).collect();
             if let (Some(first), Some(last)) = (left_out.first(), left_out.last()) {
                 let known = (last - first + 1) as f64;
-                for position in start..end {
+                for (position, guess) in guesses.iter_mut().enumerate().take(end).skip(start) {
                     let after = left_out.partition_point(|other| *other < position);
                     let neighbours = left_out[..after].last().into_iter().chain(left_out.get(after));
                     let distance = neighbours.map(|other| position.abs_diff(*other)).min().unwrap_or_default() as f64;
-                    guesses[position] = distance / (distance + known);
+                    *guess = distance / (distance + known);
                 }
             }
             start = end + 1;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::git::Reader;
 use crate::fault::Whose;
 use crate::program::{Program, ProgramError, last_lines};
-use crate::text::plain;
+use crate::text::{for_a_shell, plain};
 
 /// Why a repository can't be searched.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum HistoryError {
         why: String,
     },
     /// git doesn't trust somebody else's repository.
-    #[error("{} belongs to another user, whose repository git doesn't read: `git config --global --add safe.directory {}`, if you trust it", path.display(), path.display())]
+    #[error("{} belongs to another user, whose repository git doesn't read: `git config --global --add safe.directory {}`, if you trust it", path.display(), for_a_shell(&path.display().to_string()))]
     Foreign {
         /// The path.
         path: PathBuf,
@@ -99,6 +99,14 @@ pub enum HistoryError {
         /// The last commit that both have.
         base: String,
     },
+    /// Their histories have no commit in common.
+    #[error("{new} doesn't come after {old}, they have no commit in common: name two ends of one history")]
+    Unrelated {
+        /// What should be the older end.
+        old: String,
+        /// What should be the newer one.
+        new: String,
+    },
     /// The first parents of the newer end pass the older one by.
     #[error(
         "{old} came into {new} by a merge and isn't on its line of first parents, which goes on at {parent}: test that one, and name it in place of {old} \
@@ -137,6 +145,7 @@ impl HistoryError {
             | Self::OneCommit { .. }
             | Self::Swapped { .. }
             | Self::Apart { .. }
+            | Self::Unrelated { .. }
             | Self::Aside { .. } => Whose::Definition,
             Self::Program(_) | Self::Unreadable { .. } => Whose::Ours,
         }
@@ -195,7 +204,8 @@ impl Repository {
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
             // git itself names the folder that it wants to have named.
-            let foreign = why.split_once("dubious ownership in repository at '").and_then(|(_, rest)| rest.split_once('\''));
+            let first = why.lines().next().and_then(|line| line.split_once("dubious ownership in repository at '"));
+            let foreign = first.and_then(|(_, rest)| rest.rsplit_once('\''));
             return Err(match foreign {
                 Some((path, _)) => HistoryError::Foreign { path: path.into() },
                 None => no_repository(last_lines(&output.stderr)),
@@ -207,6 +217,9 @@ impl Repository {
         let top = found.git(["rev-parse", "--show-toplevel"]).output().await?;
         let top = PathBuf::from(String::from_utf8_lossy(&top.stdout).trim_end());
         let path = if top.as_os_str().is_empty() { git_folder.clone() } else { top };
+        if path == git_folder && found.lines(["rev-parse", "--is-bare-repository"]).await?.first().is_none_or(|line| line != "true") {
+            return Err(no_repository("it is what git keeps of one".to_owned()));
+        }
         Ok(Self { reader: Reader::new(&path).await?, path, git_folder })
     }
 
@@ -295,9 +308,11 @@ impl Repository {
         if base == new.id {
             return Err(HistoryError::Swapped { old: older, new: newer, remedy: swapped });
         }
+        if base.is_empty() {
+            return Err(HistoryError::Unrelated { old: older, new: newer });
+        }
         if base != old.id {
-            let base = if base.is_empty() { "nothing".to_owned() } else { base.get(..12).unwrap_or_default().to_owned() };
-            return Err(HistoryError::Apart { old: older, new: newer, base });
+            return Err(HistoryError::Apart { old: older, new: newer, base: base.get(..12).unwrap_or_default().to_owned() });
         }
         let range = format!("{}..{}", old.id, new.id);
         let lines = self.lines(["log", "--reverse", "--first-parent", "--no-show-signature", FORMAT, &range, "--"]).await?;
@@ -319,6 +334,27 @@ impl Repository {
     pub async fn holds(&self, commit: &str, file: &Path) -> Result<bool, HistoryError> {
         let name = format!("{commit}:{}", file.display());
         Ok(self.git(["cat-file", "-e", &name]).output().await?.status.success())
+    }
+
+    /// The commits that a bisection which goes on was told to be good or bad.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn bisected(&self) -> Result<Vec<String>, HistoryError> {
+        let refs = self.lines(["for-each-ref", "--format=%(objectname) %(refname)", "refs/bisect/"]).await?;
+        let told = refs.iter().filter_map(|line| line.split_once(' ')).filter(|(_, name)| !name.starts_with("refs/bisect/skip"));
+        Ok(told.map(|(commit, _)| commit.to_owned()).collect())
+    }
+
+    /// Whether files of the checkout that git knows lie there.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn tracks(&self, folder: &Path) -> Result<bool, HistoryError> {
+        let Ok(inside) = folder.strip_prefix(&self.path) else { return Ok(false) };
+        let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+        let mut files = self.git(["--literal-pathspecs", "ls-files", "-z", "--"].map(OsStr::new).into_iter().chain([inside.as_os_str()]));
+        Ok(!files.success().await?.is_empty())
     }
 
     /// How many files differ between two commits.
