@@ -842,20 +842,16 @@ fn real(path: &Path) -> std::io::Result<PathBuf> {
 
 /// Removes the folder of a run that came to nothing, so that the same command can be given again.
 fn give_back(out: &Path) {
-    let came_to_nothing = match Report::load(out) {
-        Ok(report) => {
-            report.kernels.iter().all(|kernel| kernel.build.is_none() && kernel.build_error.is_none() && kernel.results.is_empty())
+    match Report::load(out) {
+        Ok(report) if report.kernels.is_empty() => {
+            report::forget_pipeline(out, report.reproducer_source.as_deref());
+            let _ = std::fs::remove_file(out.join(report::FILE));
         }
-        Err(_) => !out.join(report::FILE).exists(),
-    };
-    if came_to_nothing {
-        // Only what a run makes before its first kernel.
-        for file in [report::FILE, crate::progress::EVENTS] {
-            let _ = std::fs::remove_file(out.join(file));
-        }
-        let _ = std::fs::remove_dir_all(out.join(report::PIPELINE));
-        let _ = std::fs::remove_dir(out);
+        Err(_) if !out.join(report::FILE).exists() => {}
+        Ok(_) | Err(_) => return,
     }
+    let _ = std::fs::remove_file(out.join(crate::progress::EVENTS));
+    let _ = std::fs::remove_dir(out);
 }
 
 /// The command that repeats the run, quoted for a shell: as it was given, but for the folder of the results, which is taken now.

@@ -451,11 +451,15 @@ fn a_search_that_came_to_nothing_leaves_its_folder() {
     let history = History::new();
     history.change("mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
     let out = history.bench.path("out");
+    // What was there before stays.
+    fs::create_dir_all(out.join("pipeline")).unwrap();
+    fs::write(out.join("pipeline/mine"), "mine").unwrap();
     let over = ["--toolchain", "debian-6.1=host:gcc-77", "bisect", "ext4-oom", "--good", "main~1", "--bad", "main", "--out"];
     let output = hangproof(&history.repository, &[&over[..], &[out.to_str().unwrap()]].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains("gcc-77"), "{said}");
-    assert!(!out.exists(), "{:?}", fs::read_dir(&out).unwrap().collect::<Vec<_>>());
+    let files = |folder: &Path| fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+    assert_eq!((files(&out), files(&out.join("pipeline"))), (vec!["pipeline".into()], vec!["mine".into()]));
 }
 
 /// `git bisect run` takes 1 to 127 for bad or untestable: whatever else is wrong has to stop it.

@@ -63,7 +63,7 @@ pub struct Patch {
 }
 
 /// The folder of what defines the trials, below the run's.
-pub(crate) const PIPELINE: &str = "pipeline";
+pub(super) const PIPELINE: &str = "pipeline";
 
 /// Largest reproducer that is kept.
 const LARGEST_SOURCE: u64 = 1 << 20;
@@ -86,6 +86,15 @@ pub fn save_pipeline(run: &Path, definition: &Path, reproducer: &Path) -> io::Re
     }
     fs::copy(reproducer, folder.join(name))?;
     Ok(Some(Path::new(PIPELINE).join(name)))
+}
+
+/// Removes what [`save_pipeline`] wrote, and nothing else: the folder may have been somebody's before.
+pub fn forget_pipeline(run: &Path, reproducer: Option<&Path>) {
+    let folder = run.join(PIPELINE);
+    for file in [Some(DEFINITION.as_ref()), reproducer.and_then(Path::file_name)].into_iter().flatten() {
+        let _ = fs::remove_file(folder.join(file));
+    }
+    let _ = fs::remove_dir(folder);
 }
 
 /// Keeps what went into a kernel in the run's folder. Returns a line for each file that can't be had any more.
