@@ -418,6 +418,12 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Command::List | Command::Build { .. } | Command::Image { .. } | Command::Run(_) | Command::Shell { .. } => {}
         Command::Prove(_) | Command::Calibrate(_) | Command::Bisect(_) | Command::BisectStep(_) => {}
     }
+    let over_commits =
+        matches!(&command, Command::BisectStep(_)) || matches!(&command, Command::Bisect(search) if search.is_over_commits());
+    if over_commits && !common.source.is_empty() {
+        let why = "--source has no effect: what is built is the repository's commits, so leave it out";
+        return Err(Usage(why.to_owned()).into());
+    }
     let definitions = definitions(&common, command.needs())?;
     if matches!(command, Command::List) {
         sound(definitions.kernels.values(), definitions.pipelines.values())?;

@@ -488,6 +488,7 @@ fn arguments_that_mean_nothing_are_refused() {
     let mut told = Vec::new();
     for (what, arguments, foreign) in [
         ("a repository over kernels", kernels(&["--repo", "."]), false),
+        ("a source of its own", with(&["--source", "debian-6.1=."]), false),
         ("an end skipped", with(&["--skip", "main"]), false),
         ("no commit skipped", with(&["--skip", "no-such"]), false),
         ("a kernel skipped that is none of the line", kernels(&["--skip", "no-such"]), false),

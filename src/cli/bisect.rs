@@ -74,6 +74,12 @@ pub(super) struct BisectArguments {
     pub(super) common: TrialArguments,
 }
 
+impl BisectArguments {
+    pub(super) fn is_over_commits(&self) -> bool {
+        self.over == Over::Commits
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct StepArguments {
     /// The pipeline
