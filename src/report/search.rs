@@ -283,7 +283,10 @@ impl Course {
         if let Some(known) = twins.first().and_then(|twin| self.places.get(twin)) {
             self.hunt.same(*known, place);
         }
-        twins.push(kernel.clone());
+        // A search that goes on builds, or finds, what it knows already.
+        if !twins.contains(kernel) {
+            twins.push(kernel.clone());
+        }
         self.leave_out_twins();
     }
 
