@@ -71,6 +71,10 @@ pub struct StepReport {
     pub our_trouble: bool,
 }
 
+fn counted_passes(passes: usize) -> String {
+    format!("{passes} {}", if passes == 1 { "pass" } else { "passes" })
+}
+
 impl StepReport {
     /// A step without trials.
     #[must_use]
@@ -113,11 +117,13 @@ impl StepReport {
             return;
         }
         if outcome == Outcome::Hang {
-            (self.answer, self.why) = (Some(StepAnswer::Bad), format!("it hung after {passes} passes: {}", observation.detail()));
+            (self.answer, self.why) =
+                (Some(StepAnswer::Bad), format!("it hung after {}: {}", counted_passes(passes), observation.detail()));
         } else if passes as u64 >= needed {
             let StepDesign { hang_rate, confidence } = self.design;
             let why = format!(
-                "{passes} passes; one that hangs in {hang_rate} of the trials does that with a probability below {:.4}",
+                "{}; one that hangs in {hang_rate} of the trials does that with a probability below {:.4}",
+                counted_passes(passes),
                 1.0 - confidence
             );
             (self.answer, self.why) = (Some(StepAnswer::Good), why);
