@@ -20,7 +20,7 @@ use crate::report::{
 
 /// Number of the rules of judgement, the oracle's as well as those of verdicts, proofs and searches; raised with each change by which a saved run may be judged
 /// otherwise. 0 are those of runs from before they had numbers.
-pub const RULES: u32 = 4;
+pub const RULES: u32 = 5;
 
 /// A run, judged again.
 #[derive(Debug)]

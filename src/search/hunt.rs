@@ -133,6 +133,8 @@ struct Unclear {
     unknown: u64,
     boot_failures: u64,
     invalid_in_a_row: u64,
+    /// How often it was doubted for them, and the bad end showed that they weren't ours.
+    doubts: u64,
 }
 
 /// A search as it stands, its ends included.
@@ -215,24 +217,24 @@ impl Hunt {
             unclear.invalid_in_a_row = if invalid { unclear.invalid_in_a_row + 1 } else { 0 };
         }
         if place == Place::At(self.bad_end()) && matches!(outcome, Outcome::Hang | Outcome::Pass) {
-            let doubted = self.doubted();
-            self.doubts_good_end |= doubted.contains(&Place::GoodEnd);
-            doubted.into_iter().for_each(|place| self.leave_out(place));
+            for place in self.doubted() {
+                let (Some(unclear), seen) = self.known(place) else { continue };
+                unclear.doubts += 1;
+                unclear.invalid_in_a_row = 0;
+                // What happens to this machine for a while happens to a kernel that showed something, too, but seldom twice.
+                if seen.trials() == 0 || unclear.doubts > 1 && unclear.doubts * INVALID_THERE > seen.trials() {
+                    self.doubts_good_end |= place == Place::GoodEnd;
+                    self.leave_out(place);
+                }
+            }
         }
     }
 
-    /// Places that wait for a trial of the bad end, which tells whether their invalid trials are their kernels' doing. A kernel that showed something once
-    /// can be tested.
+    /// Places that wait for a trial of the bad end, which tells whether their invalid trials are their kernels' doing.
     fn doubted(&self) -> Vec<Place> {
         let positions = self.unclear.iter().enumerate().map(|(position, unclear)| (Place::At(position), unclear));
         let all = positions.chain([(Place::GoodEnd, &self.unclear_good)]);
-        let showed_something = |place: Place| match place {
-            Place::GoodEnd => self.good_end.trials() > 0,
-            Place::At(position) => self.search.seen(position).trials() > 0,
-        };
-        let waits = |(place, unclear): &(Place, &Unclear)| {
-            unclear.invalid_in_a_row >= INVALID_THERE && !self.is_left_out(*place) && !showed_something(*place)
-        };
+        let waits = |(place, unclear): &(Place, &Unclear)| unclear.invalid_in_a_row >= INVALID_THERE && !self.is_left_out(*place);
         all.filter(waits).map(|(place, _)| place).collect()
     }
 
@@ -284,7 +286,7 @@ impl Hunt {
             self.refusal = self.refusal.filter(|refusal| *refusal != Refusal::Unknown(End::Good));
         }
         self.invalid_in_a_row = 0;
-        self.unclear.iter_mut().chain([&mut self.unclear_good]).for_each(|unclear| unclear.invalid_in_a_row = 0);
+        self.unclear.iter_mut().chain([&mut self.unclear_good]).for_each(|unclear| (unclear.invalid_in_a_row, unclear.doubts) = (0, 0));
     }
 
     /// The same kernel, bit by bit, is at both places. If that leaves no position where the hang can have come, a change was taken back and made again in
@@ -440,7 +442,11 @@ impl Hunt {
         match self.culprit(posterior) {
             None => Place::At(self.search.next(posterior, cost)),
             // With a rate that is hardly known no number of passes is many.
-            Some((culprit, _)) if self.hangs(&culprit) < SEEN_OFTEN => Place::At(*culprit.positions.end()),
+            Some((culprit, _)) if self.hangs(&culprit) < SEEN_OFTEN => {
+                // It may have been left out after it hung: what comes after it is bad, too.
+                let mut bad = *culprit.positions.end()..self.bad_end();
+                Place::At(bad.find(|position| !self.search.is_left_out(*position)).unwrap_or(self.bad_end()))
+            }
             Some(_) => Place::GoodEnd,
         }
     }
@@ -604,6 +610,16 @@ mod tests {
         assert_eq!((answer(&once), once.search.is_left_out(position)), (None, false));
         once.record(place, invalid);
         assert_eq!(answer(&once), Some(Answer::Refused(Refusal::Trouble)));
+        // Unless it happens again.
+        let mut twice = started();
+        twice.record(place, Outcome::Pass);
+        for left_out in [false, true] {
+            assert!(!twice.search.is_left_out(position));
+            (0..4).for_each(|_| twice.record(place, invalid));
+            assert_eq!(next(&twice), BAD);
+            twice.record(BAD, Outcome::Hang);
+            assert_eq!(twice.search.is_left_out(position), left_out);
+        }
         // Without the good end there is no search.
         let mut end = hunt();
         end.record(BAD, Outcome::Hang);
@@ -614,6 +630,26 @@ mod tests {
         // Unless somebody has looked, and mended something.
         end.go_on();
         assert_eq!((answer(&end), next(&end)), (None, Place::GoodEnd));
+    }
+
+    #[test]
+    fn what_was_left_out_is_not_tested_to_learn_its_rate() {
+        let mut hunt = Hunt::new(2, Design { confidence: 0.95, max_trials: 300 });
+        const END: Place = Place::At(1);
+        hunt.record(END, Outcome::Hang);
+        hunt.record(Place::GoodEnd, Outcome::Pass);
+        hunt.record(Place::At(0), Outcome::Hang);
+        (0..3).for_each(|_| hunt.record(Place::At(0), Outcome::Unknown(Unknown::Crash)));
+        assert!(hunt.search.is_left_out(0));
+        let trials = hunt.trials();
+        while answer(&hunt).is_none() {
+            let place = next(&hunt);
+            assert_ne!(place, Place::At(0));
+            hunt.record(place, if place == END { Outcome::Hang } else { Outcome::Pass });
+        }
+        assert!(
+            matches!(answer(&hunt), Some(Answer::Found(Culprit { positions, .. })) if positions == (0..=0)) && hunt.trials() < trials + 30
+        );
     }
 
     #[test]
