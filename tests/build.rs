@@ -188,7 +188,7 @@ async fn a_patch_that_changes_nothing_is_told() {
     let definitions = definitions(&[base.clone(), variant("comment", &base, &[comment])]);
     let (built, events) = bench.build(&definitions, "comment").await;
     assert!(built.unwrap().manifest.unchanged_from_base);
-    let told = |event: &Event| matches!(event, Event::Warning { message } if message.contains("comment: the same kernel, bit by bit, as"));
+    let told = |event: &Event| matches!(event, Event::Warning { message } if message.contains("comment: the same vmlinux as"));
     assert!(events.iter().any(told));
 }
 

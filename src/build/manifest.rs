@@ -56,6 +56,18 @@ pub struct Manifest {
     pub modules: Vec<String>,
 }
 
+/// What it means that two kernels have one signature, that of what vmlinux loads.
+pub const THE_SAME: &str = "what differs isn't compiled, is in a module, or compiles to the same code";
+
+impl Manifest {
+    /// Which kernel it is the same as, and what that means, if its patches change nothing that runs.
+    #[must_use]
+    pub fn same_as_base(&self) -> Option<String> {
+        let base = self.base.as_ref().map_or("its base", |base| base.as_str());
+        self.unchanged_from_base.then(|| format!("the same vmlinux as {base}: {THE_SAME}"))
+    }
+}
+
 /// How a kernel was configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

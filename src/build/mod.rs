@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use buildroot::Inside;
 pub use compatibility::Applied;
 pub use error::BuildError;
-pub use manifest::{ConfigurationRecord, FileRecord, Manifest};
+pub use manifest::{ConfigurationRecord, FileRecord, Manifest, THE_SAME};
 pub use prebuilt::PrebuiltError;
 pub use room::Room;
 pub use toolchain::Tools;

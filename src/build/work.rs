@@ -173,9 +173,8 @@ impl Work<'_> {
         self.step("keeping the results");
         let built = self.keep(&config, keep_tree).await?;
         let seconds = self.started.elapsed().as_secs_f64();
-        if built.manifest.unchanged_from_base {
-            let base = built.manifest.base.as_ref().map_or("its base", |base| base.as_str());
-            site.events.warn(format!("{}: the same kernel, bit by bit, as {base}: what differs isn't compiled", plan.kernel.name));
+        if let Some(same) = built.manifest.same_as_base() {
+            site.events.warn(format!("{}: {same}", plan.kernel.name));
         }
         site.events.send(Event::BuildFinished { kernel: plan.kernel.name.clone(), cached: false, seconds });
         Ok(built)

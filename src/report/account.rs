@@ -143,9 +143,7 @@ fn kernel_block(case: &Case, kernel: &KernelReport) -> Block {
             fields.push((what, format!("{}{subject}{commits}", patch.name)));
         }
     }
-    if build.unchanged_from_base {
-        fields.push(("note", "the same kernel, bit by bit, as its base: what differs isn't compiled".to_owned()));
-    }
+    fields.extend(build.same_as_base().map(|same| ("note", same)));
     fields.extend(build.toolchain.as_ref().map(|tools| ("compiler", tools.compiler.clone())));
     fields.extend(build.elf_signature.as_ref().map(|signature| ("vmlinux", format!("blake3 {signature} (loaded sections)"))));
     Block::Fields(Some(kernel.name.to_string()), fields)

@@ -10,6 +10,7 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use textwrap::core::display_width;
 
 use super::{KernelReport, Report};
+use crate::build::Manifest;
 use crate::verdict::{Counts, Verdict};
 
 /// Columns that what was seen needs to be read as a text. Where there are fewer, everything of a kernel stands below its name.
@@ -43,11 +44,11 @@ pub fn scoreboard(report: &Report, width: Option<u16>, colour: bool) -> String {
         }
     }
     let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    let unchanged = report.kernels.iter().filter(|kernel| kernel.build.as_ref().is_some_and(|build| build.unchanged_from_base));
     let mut noted = BTreeSet::new();
-    for kernel in unchanged.filter(|kernel| noted.insert(&kernel.name)) {
-        let base = kernel.build.as_ref().and_then(|build| build.base.as_ref()).map_or("its base", |base| base.as_str());
-        text.push_str(&format!("note: {} is the same kernel, bit by bit, as {base}: what differs isn't compiled\n", kernel.name));
+    for kernel in report.kernels.iter().filter(|kernel| noted.insert(&kernel.name)) {
+        if let Some(same) = kernel.build.as_ref().and_then(Manifest::same_as_base) {
+            text.push_str(&format!("note: {} is {same}\n", kernel.name));
+        }
     }
     text
 }
