@@ -827,6 +827,10 @@ fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Resul
     if out.join(report::FILE).exists() {
         return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
     }
+    // They may be anybody's: `kernels` is a folder of the definitions, too.
+    if let Some(name) = report::FOLDERS.into_iter().find(|name| out.join(name).symlink_metadata().is_ok()) {
+        return Err(anyhow!(Usage(format!("{} holds {name} already, as a run makes it: choose another folder with --out", out.display()))));
+    }
     progress.log_to(out).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
             anyhow!(Usage(format!("{} is another run's folder: choose another one with --out", out.display())))

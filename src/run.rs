@@ -526,6 +526,9 @@ impl Run<'_> {
         {
             bail!(OtherSearch { what: format!("{kernel}, which was built anew,"), command: report.command.clone() });
         }
+        if let (Some(_), Err(NotBuilt { why, .. })) = (known, &manifest) {
+            bail!(OtherSearch { what: format!("{kernel}, which can't be built any more ({why}),"), command: report.command.clone() });
+        }
         agenda.built(kernel, manifest.as_ref().map_err(|not_built| not_built.why.as_str()), began.elapsed());
         // A search that goes on has it already.
         if report.kernels.iter().all(|other| other.name != *kernel) {

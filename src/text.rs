@@ -31,7 +31,19 @@ const LISTED: usize = 3;
 #[must_use]
 pub fn for_a_shell(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", plain(word).replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else if word.chars().any(char::is_control) {
+        // What a terminal would take for itself, as bash and zsh write it.
+        let escaped = |c: char| match c {
+            '\'' | '\\' => format!("\\{c}"),
+            c if c.is_control() => c.to_string().bytes().map(|byte| format!("\\x{byte:02x}")).collect(),
+            c => c.to_string(),
+        };
+        format!("$'{}'", word.chars().map(escaped).collect::<String>())
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +69,6 @@ mod tests {
             [for_a_shell("a/b.c"), for_a_shell("a b"), for_a_shell("it's"), for_a_shell("")],
             ["a/b.c", "'a b'", r"'it'\''s'", "''"]
         );
+        assert_eq!([for_a_shell("a "), for_a_shell("it's\n")], ["'a '", r"$'it\'s\x0a'"]);
     }
 }

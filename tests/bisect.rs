@@ -254,6 +254,30 @@ async fn a_finished_search_is_a_log_that_git_replays() {
     }
 }
 
+/// It hung, and then it couldn't be tested any more: git is told the answer, not the skip.
+#[tokio::test]
+async fn what_was_left_out_and_is_the_answer_is_replayed_as_the_answer() {
+    let history = History::new();
+    let first = history.git(&["rev-parse", "HEAD"]);
+    let commits: Vec<String> = (0..10).map(|number| history.commit(&format!("change {number}"))).collect();
+    let (setup, _) = history.over(&first, "main", false).await;
+    let mut course = Course::new(setup.clone());
+    for (kernel, observation) in [
+        (&setup.points[9].kernel, course::hang()),
+        (&setup.good_end.kernel, course::pass()),
+        (&setup.points[3].kernel, course::pass()),
+        (&setup.points[4].kernel, course::hang()),
+    ] {
+        let trial = |repeat| TrialId { kernel: kernel.clone(), mitigation: None, repeat, attempt: 1 };
+        (1..=20).for_each(|repeat| course.take(&trial(repeat), &observation));
+    }
+    [3, 4].into_iter().for_each(|position: usize| course.unbuildable(&setup.points[position].kernel, "gone"));
+    let log = history.bench.path("bisect.log");
+    fs::write(&log, course.report().git_bisect_log().unwrap()).unwrap();
+    let said = history.git(&["bisect", "replay", log.to_str().unwrap()]);
+    assert!(said.contains(&format!("{} is the first bad commit", commits[4])), "{said}");
+}
+
 /// Of each search that was cut short after a trial, its report tells all that it knew.
 #[tokio::test]
 async fn a_search_that_was_cut_anywhere_is_known_from_its_report() {
@@ -285,7 +309,7 @@ async fn a_search_that_was_cut_anywhere_is_known_from_its_report() {
                 // The eighth hangs, every second time; one shows nothing, and another's trials are invalid, which is its own doing.
                 let observation = match position {
                     // This machine is in trouble for a while.
-                    _ if (12..18).contains(&cuts) => Observation::Invalid { fault: Fault::Host, reason: "no room".to_owned() },
+                    _ if (12..20).contains(&cuts) => Observation::Invalid { fault: Fault::Host, reason: "no room".to_owned() },
                     Some(5) => Observation::Crash { title: "BUG".to_owned(), at: At(5) },
                     Some(6) => Observation::Invalid { fault: Fault::Reproducer, reason: "it needs a file".to_owned() },
                     Some(7..) if trial.repeat % 2 == 1 => course::hang(),
@@ -452,14 +476,14 @@ fn a_search_that_came_to_nothing_leaves_its_folder() {
     history.change("mm/filemap.c", "\treturn page + 1;", "\treturn page + 10;");
     let out = history.bench.path("out");
     // What was there before stays.
-    fs::create_dir_all(out.join("pipeline")).unwrap();
-    fs::write(out.join("pipeline/mine"), "mine").unwrap();
+    fs::create_dir_all(&out).unwrap();
+    fs::write(out.join("mine"), "mine").unwrap();
     let over = ["--toolchain", "debian-6.1=host:gcc-77", "bisect", "ext4-oom", "--good", "main~1", "--bad", "main", "--out"];
     let output = hangproof(&history.repository, &[&over[..], &[out.to_str().unwrap()]].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains("gcc-77"), "{said}");
     let files = |folder: &Path| fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
-    assert_eq!((files(&out), files(&out.join("pipeline"))), (vec!["pipeline".into()], vec!["mine".into()]));
+    assert_eq!(files(&out), ["mine"]);
 }
 
 /// `git bisect run` takes 1 to 127 for bad or untestable: whatever else is wrong has to stop it.
@@ -498,6 +522,7 @@ fn arguments_that_mean_nothing_are_refused() {
         ("where others have their folders", with(&["--out", ".git/hangproof"]), false),
         ("no search to go on with", with(&["--out", "../no-such", "--resume"]), false),
         ("trials without a report", with(&["--out", "../trials-only", "--resume"]), false),
+        ("a run's folder without its report", with(&["--out", "../trials-only"]), false),
         ("somebody else's repository", with(&[]), true),
     ] {
         let mut hangproof = command(&history.repository, &arguments);
@@ -548,6 +573,13 @@ async fn what_is_wrong_with_a_kernel_is_wrong_with_the_same_one() {
     let left_out = course.report().left_out;
     let positions: Vec<_> = (0..20).filter(|position| left_out.contains_key(kernel(*position))).collect();
     assert_eq!(positions, [5, 6, 7, 8]);
+    // Known from the start, as in a report, they are left out as well.
+    let mut again = Course::new(setup.clone());
+    [5, 6, 7, 9, 8].into_iter().for_each(|position| again.built(kernel(position), Some("one")));
+    again.built(kernel(10), Some("another"));
+    again.take(&trial(9, 1), &course::pass());
+    (1..=3).for_each(|repeat| again.take(&trial(6, repeat), &crash));
+    assert_eq!(again.report(), course.report());
     assert_eq!(left_out[kernel(7)], format!("the same kernel as {}: BUG (at 0.005 s) (crash)", kernel(6)));
 }
 

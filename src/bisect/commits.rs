@@ -161,7 +161,7 @@ impl Commits {
         Err(HistoryError::Lacks { commit: commit.short().to_owned(), file: file.display().to_string(), why })
     }
 
-    /// The same for a commit that `git bisect` has checked out: if the ends of that bisection lack nothing, it is the commit's own lack, which its build tells.
+    /// The same for a commit that `git bisect` has checked out: if one that this bisection was told to be good or bad lacks nothing, it is the commit's own lack, which its build tells.
     ///
     /// # Errors
     /// When all of them lack something, or there is no bisection.

@@ -57,6 +57,15 @@ struct Clock {
     jobs: usize,
 }
 
+/// A name for a line with others: the end of a long one, which tells patches of a folder apart.
+fn short(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= NAME { name.to_owned() } else { format!("…{}", name.chars().skip(length + 1 - NAME).collect::<String>()) }
+}
+
+/// Characters of a name on such a line: three of them and what else it says fit on 160.
+const NAME: usize = 30;
+
 #[derive(Debug, Default)]
 struct Mean {
     seconds: f64,
@@ -165,7 +174,7 @@ impl Searching {
     /// How far it is, by its report.
     #[must_use]
     pub fn progress(&self, report: &SearchReport) -> Event {
-        let likeliest = report.likeliest.iter().take(3).map(|point| (point.name().to_owned(), point.probability)).collect();
+        let likeliest = report.likeliest.iter().take(3).map(|point| (short(point.name()), point.probability)).collect();
         let hunt = self.course.hunt();
         let missing = hunt.passes_missing(&hunt.search().posterior());
         let phase = match missing {

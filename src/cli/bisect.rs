@@ -236,28 +236,37 @@ async fn line(
 /// The kernels of the points that aren't to be tested.
 async fn skipped(setup: &SearchSetup, axis: &Axis, skip: &[String]) -> Result<Vec<Name>> {
     let mut kernels = Vec::new();
+    let line: Vec<&Point> = std::iter::once(&setup.good_end).chain(&setup.points).collect();
+    let is_end = |point: &Point| *point == setup.good_end || Some(point) == setup.points.last();
     for what in skip {
         let commit = match axis {
             Axis::Commits(commits) => Some(commits.repository().commit(what).await?.id),
             Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => None,
         };
         // Patches and symbols by their short names, too, as definitions and people write them.
-        let is_meant = |point: &Point| match &commit {
-            Some(commit) => point.what == *commit,
-            None => [Some(point.what.as_str()), point.what.strip_prefix("CONFIG_"), point.what.rsplit('/').next()].contains(&Some(what)),
+        let full = commit.as_deref().unwrap_or(what);
+        let by_name: Vec<&Point> = line.iter().copied().filter(|point| point.what == full).collect();
+        let named = |point: &&Point| point.what.strip_prefix("CONFIG_") == Some(full) || point.what.ends_with(&format!("/{full}"));
+        let found = if by_name.is_empty() { line.iter().copied().filter(named).collect() } else { by_name };
+        let point = match found.as_slice() {
+            [point] => *point,
+            [] => {
+                let between = line.iter().copied().filter(|point| !is_end(point));
+                let remedy = match axis {
+                    Axis::Commits(_) => "name a commit between the ends, on their line of first parents".to_owned(),
+                    Axis::Defined | Axis::Package(_) | Axis::Symbols(_) if line.len() < 3 => "leave it out".to_owned(),
+                    Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => nearest(what, between.map(|point| point.what.as_str())),
+                };
+                anyhow::bail!("--skip {what}: it is not on the line: {remedy}");
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|point| point.what.as_str()).collect();
+                anyhow::bail!("--skip {what}: several of the line are called so: name one of {}", names.join(", "));
+            }
         };
-        if [Some(&setup.good_end), setup.points.last()].into_iter().flatten().any(is_meant) {
+        if is_end(point) {
             anyhow::bail!("--skip {what}: it is an end, without which there is no search: leave it out, or search between other ends");
         }
-        let (_, between) = setup.points.split_last().unwrap_or((&setup.good_end, &[]));
-        let Some(point) = between.iter().find(|point| is_meant(point)) else {
-            let remedy = match axis {
-                Axis::Commits(_) => "name a commit between the ends, on their line of first parents".to_owned(),
-                Axis::Defined | Axis::Package(_) | Axis::Symbols(_) if between.is_empty() => "leave it out".to_owned(),
-                Axis::Defined | Axis::Package(_) | Axis::Symbols(_) => nearest(what, between.iter().map(|point| point.what.as_str())),
-            };
-            anyhow::bail!("--skip {what}: it is not on the line: {remedy}");
-        };
         kernels.push(point.kernel.clone());
     }
     Ok(kernels)

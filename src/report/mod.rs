@@ -76,6 +76,9 @@ pub const SCHEMA: u32 = 2;
 /// File name of the report in a run's folder.
 pub const FILE: &str = "report.json";
 
+/// The folders that a run makes in its own.
+pub const FOLDERS: [&str; 3] = [kernels::PIPELINE, kernels::KERNELS, trials::TRIALS];
+
 /// Largest report: ten thousand trials have 20 MB.
 const LARGEST: u64 = 1 << 30;
 

@@ -5,7 +5,7 @@
 //!
 //! Read [`SearchReport`] first, then [`Course`], which makes it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::proof::Reading;
 use super::{KernelReport, counted, observed};
+use crate::build::THE_SAME;
 use crate::exit::Exit;
 use crate::oracle::Observation;
 use crate::oracle::hang::Signature;
@@ -193,6 +194,8 @@ pub struct Course {
     // Of what runs: where it runs, in the order in which that was found out.
     signatures: HashMap<String, Vec<Name>>,
     left_out: BTreeMap<Name, String>,
+    // Those of them that were for what their trials showed.
+    untestable: BTreeSet<Name>,
     // What the last trial of each that showed nothing said.
     unclear: BTreeMap<Name, String>,
 }
@@ -207,7 +210,8 @@ impl Course {
         let (trials, signatures, left_out, unclear) = (Vec::new(), HashMap::new(), BTreeMap::new(), BTreeMap::new());
         let skip = setup.skip.clone();
         let reading = Reading::default();
-        let mut course = Self { setup, places, hunt, reading, trials, went_on: Vec::new(), signatures, left_out, unclear };
+        let (went_on, untestable) = (Vec::new(), BTreeSet::new());
+        let mut course = Self { setup, places, hunt, reading, trials, went_on, signatures, left_out, untestable, unclear };
         skip.iter().for_each(|kernel| course.leave_out(kernel, "skipped, as --skip says".to_owned()));
         course
     }
@@ -295,7 +299,7 @@ impl Course {
         let mut found = Vec::new();
         for twins in self.signatures.values().filter(|twins| twins.len() > 1) {
             let Some((known, why)) = twins.iter().find_map(|kernel| {
-                let why = self.unclear.get(kernel).filter(|_| self.left_out.contains_key(kernel) && !self.setup.skip.contains(kernel))?;
+                let why = self.unclear.get(kernel).filter(|_| self.untestable.contains(kernel))?;
                 Some((kernel, why))
             }) else {
                 continue;
@@ -347,8 +351,10 @@ impl Course {
         self.trials.push(SearchTrial { trial: trial.clone(), outcome });
         // A trial of the bad end may tell that another one's were its own doing.
         for (kernel, why) in &self.unclear {
-            if self.places.get(kernel).is_some_and(|place| self.hunt.is_left_out(*place)) {
-                self.left_out.entry(kernel.clone()).or_insert_with(|| why.clone());
+            let is_left_out = self.places.get(kernel).is_some_and(|place| self.hunt.is_left_out(*place));
+            if is_left_out && !self.left_out.contains_key(kernel) {
+                self.left_out.insert(kernel.clone(), why.clone());
+                self.untestable.insert(kernel.clone());
             }
         }
         self.leave_out_twins();
@@ -501,7 +507,7 @@ impl SearchReport {
                 };
                 format!("{end} can't be tested, and it is an end{why}: {remedy}")
             }
-            Refusal::Same => format!("{good} and {bad} are the same kernel, bit by bit (its vmlinux): what differs isn't compiled"),
+            Refusal::Same => format!("{good} and {bad} are the same kernel: {THE_SAME}"),
             Refusal::Trouble => {
                 "one invalid trial after the other: mend what the reasons above tell of, and go on with --resume; --skip leaves one out"
                     .to_owned()
@@ -547,7 +553,10 @@ impl SearchReport {
         };
         say(bad, setup.points.last()?);
         say(good, &setup.good_end);
-        setup.points.iter().filter(|point| self.left_out.contains_key(&point.kernel)).for_each(|point| say("skip", point));
+        // What the answer says of a point that was left out is said below, and git would believe the skip.
+        let told = [start.checked_sub(1), Some(end)].map(|position| position.and_then(|position| setup.points.get(position)));
+        let skipped = setup.points.iter().filter(|point| self.left_out.contains_key(&point.kernel) && !told.contains(&Some(point)));
+        skipped.for_each(|point| say("skip", point));
         if end + 1 < setup.points.len() {
             say(bad, &setup.points[end]);
         }

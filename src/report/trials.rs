@@ -15,6 +15,9 @@ use crate::input;
 use crate::plan::TrialId;
 
 const EVIDENCE: &str = "evidence.json";
+/// The folder of all trials, below the run's.
+pub(super) const TRIALS: &str = "trials";
+
 /// The console of a trial.
 pub(super) const CONSOLE: &str = "console.log";
 
@@ -24,7 +27,7 @@ const LARGEST: u64 = 1 << 30;
 /// A trial's folder, relative to the run's.
 #[must_use]
 pub fn trial_folder(trial: &TrialId) -> PathBuf {
-    Path::new("trials").join(trial.to_string())
+    Path::new(TRIALS).join(trial.to_string())
 }
 
 /// Saves a trial's evidence below the run's folder.
@@ -68,7 +71,7 @@ pub fn load_trial(run: &Path, trial: &TrialId) -> io::Result<Evidence> {
 pub fn unlisted(run: &Path, report: &Report) -> io::Result<Vec<PathBuf>> {
     let known: HashSet<PathBuf> =
         report.kernels.iter().flat_map(|kernel| &kernel.results).map(|result| run.join(trial_folder(&result.trial))).collect();
-    let folders = match fs::read_dir(run.join("trials")) {
+    let folders = match fs::read_dir(run.join(TRIALS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         folders => folders?,
     };
