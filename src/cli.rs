@@ -2,19 +2,24 @@
 //!
 //! It parses, calls the layers below, and prints their results: tables to standard output, trouble to standard error. It decides nothing about kernels.
 //!
-//! Read [`Cli`] first, then [`main`].
+//! Read [`Cli`] in `arguments` first, then [`main`].
 
+mod arguments;
 mod bisect;
+mod folder;
+mod terminal;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
 use tokio::sync::watch;
 
-use self::bisect::{BisectArguments, StepArguments};
+use self::arguments::{CalibrateArguments, Cli, Command, Common, Needs, ProveArguments, RunArguments, TrialArguments};
+use self::folder::{claim, command_line, give_back, unwritable};
+use self::terminal::{colour, complain, readable, show, theme, width};
 use crate::aftermath::When;
 use crate::build::BuildError;
 use crate::build::gc::{self, Policy};
@@ -33,245 +38,11 @@ use crate::rescore::{RULES, rescore};
 use crate::run::{self, Interrupted, Plan, Run};
 use crate::source::SourceError;
 use crate::source::history::HistoryError;
-use crate::spec::{
-    Definitions, Expected, Kernel, Mitigation, Name, Pipeline, Problems, Source, Toolchain, duration, load, load_for, nearest,
-};
+use crate::spec::{Definitions, Expected, Kernel, Mitigation, Name, Pipeline, Problems, Source, Toolchain, load, load_for, nearest};
 use crate::store::{Store, StoreError};
 use crate::text::{for_a_shell, plain};
 use crate::trial::stopped;
 use crate::{build, doctor, image, shell};
-
-/// Proves that a kernel patch removes a hang: builds kernels, boots each in a VM, runs a reproducer inside, and says pass or hang.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 120)]
-pub struct Cli {
-    #[command(flatten)]
-    common: Common,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Global options")]
-struct Common {
-    /// Folder that holds kernels/, images/ and pipelines/ [default: the first at or above the current folder]
-    #[arg(long, global = true, value_name = "DIR")]
-    definitions: Option<PathBuf>,
-    /// Build this kernel, and those that extend it, from another source: a folder, a tarball or a source package; for a prebuilt kernel, its .deb
-    /// or .rpm, once for each package that it needs
-    #[arg(long, global = true, value_name = "KERNEL=PATH", value_parser = pair)]
-    source: Vec<(String, String)>,
-    /// Where CentOS's packages come from: a URL in place of https://vault.centos.org, or a folder that holds them
-    #[arg(long, global = true, env = "HANGPROOF_VAULT", value_name = "URL-or-FOLDER")]
-    vault: Option<String>,
-    /// Build this kernel, and those that extend it, by another toolchain: host:COMPILER, debian:SUITE:COMPILER or container:IMAGE:COMPILER
-    #[arg(long, global = true, value_name = "KERNEL=TOOLCHAIN", value_parser = pair)]
-    toolchain: Vec<(String, String)>,
-    /// Configure this kernel, and those that extend it, from a file in place of its base configuration
-    #[arg(long, global = true, value_name = "KERNEL=FILE", value_parser = pair)]
-    configuration: Vec<(String, String)>,
-    /// Show no progress, only warnings and results
-    #[arg(long, short, global = true)]
-    quiet: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Check what this machine has: QEMU, KVM, compilers, the programs that images are made with
-    Doctor,
-    /// Show the kernels, images and pipelines that are defined
-    List,
-    /// Build a kernel
-    Build {
-        /// The kernel
-        kernel: Name,
-        /// Compilers at once [default: all CPUs]
-        #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..))]
-        jobs: Option<u16>,
-    },
-    /// Make an image's disks
-    Image {
-        /// The image
-        image: Name,
-    },
-    /// Run a pipeline: build its kernels, boot each, run the reproducer, and score them
-    Run(RunArguments),
-    /// Prove that candidates are free of a baseline's hang: interleaved trials, as many as it takes
-    Prove(ProveArguments),
-    /// Run a kernel that hangs, and propose how long a trial of the pipeline should last and how many a proof takes
-    Calibrate(CalibrateArguments),
-    #[command(mut_arg("out", |out| out.help("Folder for the results; must not hold a report [default: runs/PIPELINE-TIME; begun inside the repository, below .git/hangproof]")))]
-    /// Find the commit, kernel, patch or configuration symbol that brought a hang, with a reproducer that doesn't always hang
-    Bisect(BisectArguments),
-    #[command(mut_arg("out", |out| out.help("Folder that holds the steps' folders, COMMIT-TIME [default: runs; inside the repository, .git/hangproof]")))]
-    /// Test the checked-out commit for `git bisect run`: exits with 0 for good, 1 for bad, 125 if that can't be told, 128 for our own trouble
-    BisectStep(StepArguments),
-    /// Judge a run's saved evidence again, without a VM: exits as the verdicts are now, or with 2 if the report says otherwise than its evidence although
-    /// it was judged by the same rules
-    Rescore {
-        /// The run's folder
-        run: PathBuf,
-    },
-    /// Write a run's report for others: host and user names, home and cache folders and keys are replaced
-    Report {
-        /// The run's folder
-        run: PathBuf,
-        /// The form
-        #[arg(long, short, value_enum, required_unless_present = "bundle")]
-        format: Option<Format>,
-        /// File for it, which is replaced if it is there [default: standard output]
-        #[arg(long, short, value_name = "FILE", requires = "format")]
-        out: Option<PathBuf>,
-        /// Write everything into one archive, which is replaced if it is there: reports, evidence, configurations, patches, provenance, digests
-        #[arg(long, value_name = "FILE.tar.zst")]
-        bundle: Option<PathBuf>,
-    },
-    /// Boot a kernel and open a shell in it, or run a command
-    Shell {
-        /// The kernel
-        kernel: Name,
-        /// The image
-        #[arg(long, default_value = "ext4-on-md")]
-        image: Name,
-        /// Loopback port for ssh [default: a free one]
-        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-        ssh_port: Option<u16>,
-        /// Program and arguments to run instead of a shell
-        #[arg(last = true)]
-        words: Vec<String>,
-    },
-    /// Remove what wasn't used for long from the store
-    Gc {
-        /// Remove what wasn't used for so many days
-        #[arg(long, value_name = "N", default_value_t = 30)]
-        keep_days: u32,
-        /// Remove the least recently used until the rest is smaller than this many GiB
-        #[arg(long, value_name = "GIB")]
-        max_size: Option<u64>,
-        /// Only say what would be removed
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Debug, Args)]
-struct RunArguments {
-    /// The pipeline
-    pipeline: Name,
-    /// Run only these kernels; others than the pipeline's are allowed and have no expectation
-    #[arg(long, short, value_name = "K")]
-    kernel: Vec<Name>,
-    /// Run only with these of the pipeline's mitigations; `none` is the kernel alone
-    #[arg(long, short, value_name = "M")]
-    mitigation: Vec<Name>,
-    /// Trials per kernel [default: the pipeline's]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    repeats: Option<u32>,
-    /// VMs at once [default: as many as fit the host's CPUs and memory]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    jobs: Option<u16>,
-    /// Folder for the results; must not hold a report [default: runs/PIPELINE-TIME]
-    #[arg(long, short, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// After which hangs to dump the guest's memory, list all tasks on the console and force a panic
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::First)]
-    dump: When,
-    /// Set a parameter of the reproducer
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    set: Vec<(String, String)>,
-}
-
-#[derive(Debug, Args)]
-struct ProveArguments {
-    /// The pipeline; what it expects of its kernels doesn't matter
-    pipeline: Name,
-    /// The kernel that hangs
-    #[arg(long, short, value_name = "K")]
-    baseline: Name,
-    /// A kernel in which the hang should be gone
-    #[arg(long, short, value_name = "K", required = true)]
-    candidate: Vec<Name>,
-    /// How long a trial lasts, for example 20s [default: what the pipeline says for proofs, or else what the baseline's time to hang suggests]
-    #[arg(long, short, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
-    /// Trials of all arms after which it ends without an answer [default: twice what a design of fixed size takes]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    max_trials: Option<u64>,
-    /// What the order of the trials is made from [default: the time]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    #[command(flatten)]
-    design: DesignArguments,
-    #[command(flatten)]
-    common: TrialArguments,
-}
-
-#[derive(Debug, Args)]
-struct CalibrateArguments {
-    /// The pipeline
-    pipeline: Name,
-    /// The kernel that hangs
-    #[arg(long, short, value_name = "K")]
-    kernel: Name,
-    /// Trials
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..=1000))]
-    trials: u32,
-    /// How long a trial lasts if it doesn't hang, for example 60s [default: the pipeline's]
-    #[arg(long, short, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
-    #[command(flatten)]
-    design: DesignArguments,
-    #[command(flatten)]
-    common: TrialArguments,
-}
-
-/// What a proof is to show.
-#[derive(Debug, Args)]
-struct DesignArguments {
-    /// An answer `fixed` is wrong with a probability of at most 1 minus this
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = |text: &str| share(text, 0.5, 0.9999))]
-    confidence: f64,
-    /// The hang rate per trial that a fixed candidate is shown to stay below
-    #[arg(long, value_name = "RATE", default_value_t = 0.05, value_parser = |text: &str| share(text, 0.001, 0.15))]
-    residual: f64,
-    /// The probability with which a baseline that hangs in a fifth of the trials is to be shown to hang, of which the limit on trials and the repeats follow
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = |text: &str| share(text, 0.5, 0.9999))]
-    power: f64,
-}
-
-/// How trials are run.
-#[derive(Debug, Args)]
-struct TrialArguments {
-    /// VMs at once [default: as many as fit the host's CPUs and memory]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    jobs: Option<u16>,
-    /// Folder for the results; must not hold a report [default: runs/PIPELINE-TIME]
-    #[arg(long, short, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// After which hangs to dump the guest's memory, list all tasks on the console and force a panic
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Never)]
-    dump: When,
-    /// Set a parameter of the reproducer
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    set: Vec<(String, String)>,
-}
-
-impl DesignArguments {
-    fn design(&self, candidates: usize) -> Design {
-        let Self { confidence, residual, power } = *self;
-        Design { confidence, residual, power, ..Design::new(candidates) }.with_limit(candidates)
-    }
-}
-
-fn share(text: &str, least: f64, most: f64) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "write a number such as 0.95")?;
-    if (least..=most).contains(&number) { Ok(number) } else { Err(format!("write a number from {least} to {most}")) }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
-    if key.is_empty() || value.is_empty() { Err("write it as NAME=VALUE".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
-}
 
 /// A mistake in usage or in a definition: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -360,48 +131,6 @@ fn fault(cause: &(dyn std::error::Error + 'static)) -> Option<Whose> {
     let reproducer = || cause.downcast_ref().map(ReproducerError::fault);
     let store = || cause.downcast_ref().map(StoreError::fault);
     build.or_else(source).or_else(history).or_else(reproducer).or_else(store)
-}
-
-fn theme() -> miette::GraphicalTheme {
-    if colour() { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() }
-}
-
-/// Whether to colour standard output: a terminal, and `NO_COLOR` isn't set.
-fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn width() -> Option<u16> {
-    let stdout = std::io::stdout();
-    if !stdout.is_terminal() {
-        return Some(160);
-    }
-    // A terminal that doesn't know its size says 0.
-    Some(rustix::termios::tcgetwinsize(stdout).map_or(0, |size| size.ws_col)).map(|columns| if columns < 40 { 80 } else { columns })
-}
-
-/// Says it on standard error, if that can be written.
-fn complain(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
-}
-
-/// Lines of ours with words of others in them, without what a terminal would take for itself.
-fn readable(text: &str) -> String {
-    text.lines().map(plain).collect::<Vec<_>>().join("\n")
-}
-
-/// Prints a result; a reader that has gone away (`| head`) is no trouble.
-///
-/// # Errors
-/// When it can't be written otherwise: into a file on a full disk.
-fn show(text: &str) -> Result<()> {
-    use std::io::Write as _;
-    let mut stdout = std::io::stdout();
-    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
-        _ => Ok(()),
-    }
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit> {
@@ -542,28 +271,6 @@ fn interrupt() -> watch::Receiver<bool> {
         }
     });
     receiver
-}
-
-/// What a command needs of the definitions.
-enum Needs<'a> {
-    /// That nothing is wrong with any.
-    Everything,
-    /// All but the pipelines, and this one if one is named.
-    Pipeline(Option<&'a Name>),
-}
-
-impl Command {
-    fn needs(&self) -> Needs<'_> {
-        match self {
-            Self::Doctor | Self::List | Self::Rescore { .. } | Self::Report { .. } | Self::Gc { .. } => Needs::Everything,
-            Self::Build { .. } | Self::Image { .. } | Self::Shell { .. } => Needs::Pipeline(None),
-            Self::Run(RunArguments { pipeline, .. })
-            | Self::Prove(ProveArguments { pipeline, .. })
-            | Self::Calibrate(CalibrateArguments { pipeline, .. })
-            | Self::Bisect(BisectArguments { pipeline, .. })
-            | Self::BisectStep(StepArguments { pipeline, .. }) => Needs::Pipeline(Some(pipeline)),
-        }
-    }
 }
 
 fn definitions(common: &Common, needs: Needs<'_>) -> Result<Definitions> {
@@ -798,102 +505,6 @@ fn board(report: &Report) -> String {
     text
 }
 
-/// Makes a run's folder and takes possession of it: the event log is created there, which only one run can do.
-fn claim(out: &std::path::Path, progress: &mut Progress, goes_on: bool) -> Result<()> {
-    let unusable = |error: std::io::Error| {
-        anyhow!(Usage(format!("{} can't take the results: {error}: choose another folder with --out", out.display())))
-    };
-    if goes_on {
-        return progress.log_on(out).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => {
-                anyhow!(Usage(format!("{}: another hangproof works in it: wait until that has ended, or stop it", out.display())))
-            }
-            std::io::ErrorKind::NotFound => {
-                anyhow!(Usage(format!("{} holds no search to go on with: leave out --resume, or name its folder", out.display())))
-            }
-            _ => unusable(error),
-        });
-    }
-    let absolute = real(out).map_err(unusable)?;
-    let is_run = |folder: &&Path| [report::FILE, crate::progress::EVENTS].iter().all(|name| folder.join(name).exists());
-    if let Some(run) = absolute.ancestors().skip(1).find(is_run) {
-        return Err(anyhow!(Usage(format!(
-            "{} lies in another run's folder, {}: choose another one with --out",
-            out.display(),
-            run.display()
-        ))));
-    }
-    std::fs::create_dir_all(out).map_err(unusable)?;
-    if out.join(report::FILE).exists() {
-        return Err(anyhow!(Usage(format!("{} holds a report already: choose another folder with --out", out.display()))));
-    }
-    // They may be anybody's: `kernels` is a folder of the definitions, too.
-    if let Some(name) = report::FOLDERS.into_iter().find(|name| out.join(name).symlink_metadata().is_ok()) {
-        return Err(anyhow!(Usage(format!("{} holds {name} already, as a run makes it: choose another folder with --out", out.display()))));
-    }
-    progress.log_to(out).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            anyhow!(Usage(format!("{} is another run's folder: choose another one with --out", out.display())))
-        }
-        _ => unusable(error),
-    })
-}
-
-/// A path whose folders may not all be there: links and `..` resolved as far as they are.
-fn real(path: &Path) -> std::io::Result<PathBuf> {
-    let whole = std::path::absolute(path)?;
-    for known in whole.ancestors() {
-        if let (Ok(found), Ok(rest)) = (known.canonicalize(), whole.strip_prefix(known)) {
-            return Ok(found.join(rest));
-        }
-    }
-    Ok(whole)
-}
-
-/// Removes the folder of a run that came to nothing, so that the same command can be given again.
-fn give_back(out: &Path) {
-    match Report::load(out) {
-        Ok(report) if report.kernels.is_empty() => {
-            report::forget_pipeline(out, report.reproducer_source.as_deref());
-            let _ = std::fs::remove_file(out.join(report::FILE));
-        }
-        Err(_) if !out.join(report::FILE).exists() => {}
-        Ok(_) | Err(_) => return,
-    }
-    let _ = std::fs::remove_file(out.join(crate::progress::EVENTS));
-    let _ = std::fs::remove_dir(out);
-}
-
-/// The command that repeats the run, quoted for a shell: as it was given, but for the folder of the results, which is taken now.
-fn command_line() -> String {
-    let words = repeatable(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
-    std::iter::once("hangproof".to_owned()).chain(words.iter().map(|word| for_a_shell(word))).collect::<Vec<_>>().join(" ")
-}
-
-/// The words without `--out DIR`, in all its forms, and `--resume`.
-fn repeatable(mut words: impl Iterator<Item = String>) -> Vec<String> {
-    let mut kept = Vec::new();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            kept.push(word);
-            kept.extend(words);
-            break;
-        }
-        let short = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-        // `-o DIR`, `-oDIR` and `-qo DIR`: the only short option without a value is `-q`.
-        let flags = short.map_or("", |rest| rest.trim_start_matches('q'));
-        if word == "--out" || flags == "o" {
-            words.next();
-            kept.extend(short.filter(|rest| rest.len() > 1).map(|_| "-q".to_owned()));
-        } else if flags.starts_with('o') {
-            kept.extend(short.filter(|rest| rest.starts_with('q')).map(|_| "-q".to_owned()));
-        } else if !word.starts_with("--out=") && word != "--resume" {
-            kept.push(word);
-        }
-    }
-    kept
-}
-
 fn rescored(folder: &std::path::Path) -> Result<Exit> {
     let saved = Report::load(folder).map_err(|error| Usage(error.to_string()))?;
     let again = rescore(folder, &saved);
@@ -974,19 +585,6 @@ fn reported(
     Err(Usage(format!("{} {told}:\n  {list}", report.display())).into())
 }
 
-/// A file that can't be written: where it is to be is the user's choice, a full disk isn't.
-fn unwritable(place: &Path, error: std::io::Error) -> anyhow::Error {
-    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
-    let choice = matches!(error.kind(), IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem);
-    // Without the name of the temporary file beside it.
-    let cause = error.raw_os_error().map_or_else(|| std::io::Error::from(error.kind()), std::io::Error::from_raw_os_error);
-    if choice {
-        anyhow!(Usage(format!("{} can't be written: {cause}: choose another file", place.display())))
-    } else {
-        anyhow!(cause).context(format!("writing {}", place.display()))
-    }
-}
-
 fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit> {
     let store = Store::open()?;
     let day = Duration::from_secs(24 * 60 * 60);
@@ -1006,19 +604,4 @@ fn collect(keep_days: u32, max_size: Option<u64>, dry_run: bool) -> Result<Exit>
     let kept: u64 = collected.kept.iter().chain(&collected.in_use).map(|item| item.bytes).sum();
     show(&format!("{} MiB stay in {}", mib(kept), store.root().display()))?;
     Ok(Exit::Expected)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_is_repeated_without_its_folder() {
-        let kept = |line: &str| repeatable(line.split(' ').map(str::to_owned)).join(" ");
-        for line in ["run p --out a", "run p --out=a", "run p -o a", "run p -oa", "run p -o=a", "run p --resume -o a"] {
-            assert_eq!(kept(line), "run p", "{line}");
-        }
-        assert_eq!((kept("-qo a run p"), kept("run -qoa p"), kept("run p -q")), ("-q run p".into(), "run -q p".into(), "run p -q".into()));
-        assert_eq!(kept("run p --set out=3 -k only -- --out x"), "run p --set out=3 -k only -- --out x");
-    }
 }

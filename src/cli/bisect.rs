@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum};
 
-use super::{Prepared, TrialArguments, Usage, fault, prepare_trials, real, share};
+use super::arguments::{TrialArguments, share};
+use super::folder::real;
+use super::{Prepared, Usage, fault, prepare_trials};
 use crate::bisect::{Axis, Commits, Frame, over_commits, over_config, over_kernels, over_patches, recipe};
 use crate::event::Events;
 use crate::fault::Whose;
