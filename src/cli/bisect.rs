@@ -186,7 +186,7 @@ async fn line(
             let ends = both("two revisions of the repository")?;
             let (setup, commits) = over_commits(definitions, &template, repo.as_deref().unwrap_or(Path::new(".")), ends, frame).await?;
             match &common.out {
-                Some(out) if real(out)? == commits.repository().git_folder().join("hangproof") => {
+                Some(out) if real(out)? == in_gits_folder(commits.repository()) => {
                     anyhow::bail!("{} is for folders of searches that have no --out: name another one with --out", out.display());
                 }
                 Some(out) => beside_its_files(commits.repository(), out).await?,
@@ -277,7 +277,7 @@ async fn skipped(setup: &SearchSetup, axis: &Axis, skip: &[String]) -> Result<Ve
 /// Refuses a folder for results in which the repository, or git, has files.
 async fn beside_its_files(repository: &Repository, out: &Path) -> Result<()> {
     let (real, git) = (real(out)?, repository.git_folder());
-    if real.starts_with(git) && !real.starts_with(git.join("hangproof")) {
+    if real.starts_with(git) && !real.starts_with(in_gits_folder(repository)) {
         anyhow::bail!("{} lies in git's own folder: name another one with --out", out.display());
     }
     if repository.tracks(&real).await? {
@@ -286,17 +286,22 @@ async fn beside_its_files(repository: &Repository, out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Our place in git's own folder.
+fn in_gits_folder(repository: &Repository) -> PathBuf {
+    repository.git_folder().join("hangproof")
+}
+
 /// Where results go if they would lie in the user's checkout: beside git's own state of a bisection.
 fn beside(repository: &Repository) -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?.canonicalize().ok()?;
-    here.starts_with(repository.path()).then(|| repository.git_folder().join("hangproof"))
+    here.starts_with(repository.path()).then(|| in_gits_folder(repository))
 }
 
 /// The report of a search that goes on, and nothing of trials that aren't in it.
 fn resumed(out: &Path, setup: &SearchSetup) -> Result<Option<Report>> {
     let unusable = |why: String| anyhow!(Usage(format!("{}: {why}", out.display())));
     if !out.join(report::FILE).exists() {
-        if out.join("trials").exists() {
+        if out.join(report::TRIALS).exists() {
             return Err(unusable(format!("it holds trials, and its {} is gone: bring it back, or name another folder", report::FILE)));
         }
         // It was cut short before there was anything to save.

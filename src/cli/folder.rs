@@ -86,7 +86,7 @@ pub(super) fn command_line() -> String {
 }
 
 /// The words without `--out DIR`, in all its forms, and `--resume`.
-pub(super) fn repeatable(mut words: impl Iterator<Item = String>) -> Vec<String> {
+fn repeatable(mut words: impl Iterator<Item = String>) -> Vec<String> {
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
         if word == "--" {

@@ -54,7 +54,7 @@ pub use self::scoreboard::scoreboard;
 pub use self::search::{Course, Over, Point, SearchAnswer, SearchReport, SearchSetup};
 pub use self::step::{StepAnswer, StepDesign, StepReport};
 pub(crate) use self::text::counted;
-pub use self::trials::{forget_unfinished, load_trial, save_trial, trial_folder, unlisted};
+pub use self::trials::{TRIALS, forget_unfinished, load_trial, save_trial, trial_folder, unlisted};
 use crate::build::Manifest;
 use crate::exit::Exit;
 use crate::image::Description;

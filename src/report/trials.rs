@@ -16,7 +16,7 @@ use crate::plan::TrialId;
 
 const EVIDENCE: &str = "evidence.json";
 /// The folder of all trials, below the run's.
-pub(super) const TRIALS: &str = "trials";
+pub const TRIALS: &str = "trials";
 
 /// The console of a trial.
 pub(super) const CONSOLE: &str = "console.log";

@@ -301,9 +301,7 @@ impl Search {
         }
         best.1
     }
-}
 
-impl Search {
     /// The probability that a position can be tested, as far as its neighbours tell. What can't be tested comes in stretches: from the commit that breaks the
     /// build to the one that mends it. Of a stretch of which `n` positions are known, all lengths being as likely (on a logarithmic scale), one
     /// goes on for `d` more with a probability of n / (n + d): Gott's argument (Nature 363, 1993), one-sided. What was tested ends it.
